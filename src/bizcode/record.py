@@ -159,7 +159,7 @@ class Record(_Fields):
         return self.data[name]
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or name.startswith("_repr_") or name.startswith("_ipython"):
+        if name.startswith(("__", "_repr_", "_ipython")):
             raise AttributeError(name)
         return self.data.get(name)
 
