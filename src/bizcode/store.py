@@ -1,0 +1,163 @@
+"""An opened store: the facilities that every door is given."""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import tempfile
+import threading
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from . import when
+from .clock import Clock, SystemClock
+from .errors import InvalidName, StorageError
+from .record import Stored
+from .unit import UnitOfWork, current
+from .writer import IDENTITY, Writer
+
+if TYPE_CHECKING:
+    from .consume import Consumers
+    from .engine import Engine
+
+__all__ = ["Store", "tenant_directory"]
+
+DURABILITIES = ("commit", "disk", "buffered")
+
+
+def tenant_directory(root: Path, tenant: str | None) -> Path:
+    """Where a tenant's own store lies. Raises InvalidName for a blank tenant."""
+    if tenant is None:
+        return root
+    if not isinstance(tenant, str) or not tenant.strip() or len(tenant) > 200:
+        raise InvalidName(f"a tenant is named by text of 1 to 200 characters, not {tenant!r}")
+    return root / "tenants" / quote(tenant, safe="").replace(".", "%2E")
+
+
+class Store:
+    """One log, its segments, the engine over both, the writer and the consumers."""
+
+    def __init__(
+        self,
+        directory: str | Path,
+        *,
+        tenant: str | None = None,
+        timezone: str | None = None,
+        clock: Clock | None = None,
+        durability: str = "commit",
+        identity: Sequence[str] | None = None,
+        worker: bool = True,
+    ) -> None:
+        from .log.sqlite import open_log
+        from .segments import SegmentStore
+
+        if durability not in DURABILITIES:
+            raise StorageError(f"durability is one of {', '.join(DURABILITIES)}, not {durability!r}")
+        if timezone is not None:
+            when.zone(timezone)
+        self.temporary = directory == ":memory:"
+        root = Path(tempfile.mkdtemp(prefix="bizcode-")) if self.temporary else Path(directory)
+        if self.temporary:
+            atexit.register(shutil.rmtree, root, ignore_errors=True)
+        self.root = root
+        self.tenant = tenant
+        self.directory = tenant_directory(root, tenant)
+        self.clock: Clock = clock or SystemClock()
+        self.durability = durability
+        self.worker = worker
+        self.closed = False
+        self.log = open_log(self.directory, durability)
+        self.timezone = self._setting("timezone", timezone, "UTC")
+        self.tz = when.zone(self.timezone)
+        self.segments = SegmentStore(self.directory, self.log)
+        given = None if identity is None else "\n".join(identity)
+        self.identity = tuple(self._setting("identity", given, "\n".join(IDENTITY)).split("\n"))
+        self.writer = Writer(
+            self.log, self.clock, self.tz, self.identity, durability == "buffered", self.stored_at
+        )
+        self.writer.written = self._written
+        self._upkeep_lock = threading.Lock()
+        self._since_upkeep = 0
+
+    def _setting(self, name: str, given: str | None, default: str) -> str:
+        """A setting given once is kept for those who open the store later without it."""
+        kept = self.log.cached("settings").get(name)
+        if given is None:
+            return kept.decode() if kept is not None else default
+        if kept is None or kept.decode() != given:
+            try:
+                with self.log.transaction() as tx:
+                    tx.put("settings", name, given.encode())
+            except StorageError:
+                if kept is None and given != default:
+                    raise
+        return given
+
+    @cached_property
+    def engine(self) -> Engine:
+        from .engine import Engine
+
+        return Engine(self.log, self.segments, self.clock, self.tz)
+
+    @cached_property
+    def consumers(self) -> Consumers:
+        from .consume import Consumers
+
+        return Consumers(self)
+
+    def now(self) -> int:
+        """Microseconds since 1970 by the business's clock."""
+        return self.clock.now()
+
+    def unit(self) -> UnitOfWork | None:
+        """The open `biz.do` of this thread or task on this store."""
+        return current(self.log)
+
+    def stored_at(self, position: int) -> Stored | None:
+        """The fact at a position, from the log or the segments; None if it was erased."""
+        found = self.log.at([position]) or self.segments.at([position])
+        return found[0] if found else None
+
+    def position_of(self, id: str) -> int | None:
+        """The position of a record's id, None if there is none."""
+        return self.log.position_of(id)
+
+    def _written(self, count: int) -> None:
+        self._since_upkeep += count
+        if self._since_upkeep >= 5_000:
+            self._since_upkeep = 0
+            if self.segments.due():
+                self.upkeep()
+
+    def upkeep(self) -> None:
+        """Seal what is due: in the background where there is a worker, else here and now."""
+        if self.worker:
+            self.consumers.upkeep()
+        elif self._upkeep_lock.acquire(blocking=False):
+            try:
+                self.segments.seal()
+                self.segments.merge()
+            finally:
+                self._upkeep_lock.release()
+
+    def close(self) -> None:
+        """Stop the worker, leave everything committed. Twice is fine."""
+        if self.closed:
+            return
+        self.closed = True
+        if "consumers" in self.__dict__:
+            self.consumers.close()
+        if "engine" in self.__dict__:
+            self.engine.close()
+        self.log.close()
+        if self.temporary:
+            shutil.rmtree(self.root, ignore_errors=True)
+
+    def __repr__(self) -> str:
+        return f"Store({str(self.directory)!r})"
+
+    def __getstate__(self) -> Any:
+        raise TypeError("a store can't be pickled: open it again in the other process")

@@ -1,0 +1,190 @@
+"""One transaction of many writes: what `biz.do` and the consumers' handlers stand on.
+
+Inside a unit nothing holds a lock while user code runs. Writes are kept in memory, what was read
+and must still hold is kept as checks, and the end is one short transaction of the log.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from contextvars import ContextVar
+from typing import Any
+
+from .errors import Conflict
+from .log import Appended, Log, Transaction
+from .record import Draft
+
+__all__ = ["UnitOfWork", "current"]
+
+_current: ContextVar[UnitOfWork | None] = ContextVar("bizcode_unit", default=None)
+
+
+def current(log: Log | None = None) -> UnitOfWork | None:
+    """The open unit of this thread or task; with a log given, only if it is a unit of that log."""
+    unit = _current.get()
+    if unit is None or unit.closed or (log is not None and unit.log is not log):
+        return None
+    return unit
+
+
+class UnitOfWork:
+    """Buffered writes of one log that commit together or not at all. Safe for threads that share it."""
+
+    def __init__(self, log: Log) -> None:
+        self.log = log
+        self.closed = False
+        self._lock = threading.RLock()
+        self._drafts: list[Draft] = []
+        self._answers: list[Callable[[Appended], None] | None] = []
+        self._ids: dict[str, int] = {}
+        self._state: dict[tuple[str, str], bytes | None] = {}
+        self._versions: dict[str, int] = {}
+        self._checks: dict[Any, Callable[[Transaction], None]] = {}
+        self._actions: list[Callable[[Transaction], None]] = []
+        self._after: list[Callable[[], None]] = []
+
+    # what is written
+
+    def append(self, draft: Draft, answer: Callable[[Appended], None] | None = None) -> int:
+        """Keep a draft; `answer` is called with its position after the commit. Returns its index.
+        The same id again keeps the first and returns its index."""
+        with self._lock:
+            self._open()
+            if draft.id is not None:
+                known = self._ids.get(draft.id)
+                if known is not None:
+                    return known
+                self._ids[draft.id] = len(self._drafts)
+            self._drafts.append(draft)
+            self._answers.append(answer)
+            return len(self._drafts) - 1
+
+    @property
+    def drafts(self) -> list[Draft]:
+        """What is to be appended, in order."""
+        with self._lock:
+            return list(self._drafts)
+
+    def put(self, space: str, key: str, value: bytes | None) -> None:
+        """Set state at the commit; None deletes."""
+        with self._lock:
+            self._open()
+            self._state[space, key] = value
+
+    def get(self, space: str, key: str) -> bytes | None:
+        """State as this unit sees it: its own writes, then the log's, which must then hold until the commit."""
+        with self._lock:
+            if (space, key) in self._state:
+                return self._state[space, key]
+            value = self.log.get(space, key)
+            self.check(("state", space, key), _unchanged_state(space, key, value))
+            return value
+
+    def written(self, space: str) -> dict[str, bytes | None]:
+        """This unit's own writes to a space."""
+        with self._lock:
+            return {key: value for (s, key), value in self._state.items() if s == space}
+
+    def entity_version(self, entity: str, *, hold: bool = True) -> int:
+        """An entity's version as this unit sees it, its own drafts counted. With `hold` others must not
+        append to it until the commit: say so whenever a decision rests on what was read."""
+        with self._lock:
+            if entity not in self._versions:
+                self._versions[entity] = self.log.entity_version(entity)
+            version = self._versions[entity]
+            if hold:
+                self.check(("entity", entity), _unchanged_entity(entity, version))
+            return version + sum(1 for draft in self._drafts if draft.entity == entity)
+
+    # what must hold, and what follows
+
+    def check(self, key: Any, check: Callable[[Transaction], None]) -> None:
+        """Called in the committing transaction before anything is written; raises Conflict. One per key."""
+        with self._lock:
+            self._checks.setdefault(key, check)
+
+    def action(self, action: Callable[[Transaction], None]) -> None:
+        """Called in the committing transaction after the drafts are appended."""
+        with self._lock:
+            self._actions.append(action)
+
+    def after(self, action: Callable[[], None]) -> None:
+        """Called once the commit has happened."""
+        with self._lock:
+            self._after.append(action)
+
+    # the end
+
+    def commit(self) -> list[Appended]:
+        """One transaction of the log. Raises what a check raised; then nothing is stored."""
+        with self._lock:
+            self._open()
+            if self._drafts or self._state or self._actions:
+                with self.log.transaction() as tx:
+                    appended = self.write(tx)
+            else:
+                if self._checks:
+                    with self.log.transaction() as tx:
+                        for check in self._checks.values():
+                            check(tx)
+                appended = []
+            self.done(appended)
+            return appended
+
+    def write(self, tx: Transaction) -> list[Appended]:
+        """The commit's work inside a transaction that the caller has open; `done` must follow its commit."""
+        for check in self._checks.values():
+            check(tx)
+        appended = tx.append(self._drafts) if self._drafts else []
+        for (space, key), value in self._state.items():
+            if value is None:
+                tx.delete(space, key)
+            else:
+                tx.put(space, key, value)
+        for action in self._actions:
+            action(tx)
+        return appended
+
+    def done(self, appended: Iterable[Appended]) -> None:
+        """Close after a successful commit: tell the writers their positions."""
+        self.closed = True
+        for answer, row in zip(self._answers, appended, strict=False):
+            if answer is not None:
+                answer(row)
+        for action in self._after:
+            action()
+
+    def discard(self) -> None:
+        """Close without a trace."""
+        self.closed = True
+
+    def enter(self) -> Any:
+        """Make this unit the current one of this thread or task; give the token to `leave`."""
+        return _current.set(self)
+
+    def leave(self, token: Any) -> None:
+        _current.reset(token)
+
+    def _open(self) -> None:
+        if self.closed:
+            raise Conflict("this transaction has ended: writes belong inside its `biz.do` block")
+
+
+def _unchanged_state(space: str, key: str, value: bytes | None) -> Callable[[Transaction], None]:
+    def check(tx: Transaction) -> None:
+        if tx.get(space, key) != value:
+            raise Conflict(f"{key!r} was changed by another writer during this transaction")
+
+    return check
+
+
+def _unchanged_entity(entity: str, version: int) -> Callable[[Transaction], None]:
+    def check(tx: Transaction) -> None:
+        found = tx.entity_version(entity)
+        if found != version:
+            raise Conflict(
+                f"{entity} was at version {version} when this transaction read it and is at {found} now"
+            )
+
+    return check
