@@ -1,0 +1,303 @@
+"""One number, or one per group: compile, run, order, fill."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import orjson
+
+from .. import when
+from ..errors import InvalidQuery
+from ..plan.select import Aggregate, Dimension
+from ..plan.sql import Parameters
+from ..record import MEASURE
+from . import buckets
+from .engine import Session
+from .relation import VALUE, Column, Relation
+
+__all__ = ["aggregate", "compile_aggregate", "extent"]
+
+EXACT_ROWS = 500_000
+"""Up to so many rows sums are compensated (Kahan): the last digit doesn't depend on the order."""
+
+_ZERO = frozenset(("count", "sum", "unique"))
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A statement and how to read its rows: keys first, then the value."""
+
+    sql: str
+    parameters: Parameters
+    relation: Relation
+    low: int | None
+    high: int | None
+
+
+def extent(session: Session, query: Aggregate) -> tuple[int, int]:
+    """The lowest and highest time that the selection's records can have, from statistics alone."""
+    select = query.select
+    low, high = session.range(select).bounds
+    lows: list[int] = []
+    highs: list[int] = []
+    for segment in session.view.catalog.select(select.kind, select.names, low, high):
+        lows.append(segment.min_time)
+        highs.append(segment.max_time)
+    for (kind, name), (_, first, last) in session.view.names.items():
+        if kind == select.kind and (select.names is None or name in select.names):
+            lows.append(first)
+            highs.append(last)
+    for row in session.pending:
+        lows.append(row.time)
+        highs.append(row.time)
+    first = low if low is not None else min(lows, default=session.now)
+    last = high if high is not None else max([*highs, session.now])
+    return first, max(first, last)
+
+
+def compile_aggregate(session: Session, query: Aggregate) -> Compiled:
+    """The SQL of an aggregate. Pure, but for a look at the catalog and at what types occur."""
+    columns: dict[str, Column] = {}
+    low, high = extent(session, query)
+    for n, dimension in enumerate(query.by):
+        columns[f"k{n}"] = _key_column(dimension)
+    operation = query.operation
+    field = query.field
+    if field is None and query.select.kind == MEASURE and operation not in ("count", "unique"):
+        field = VALUE
+    if operation == "unique":
+        columns["x"] = Column("user") if field is None else Column("key", field)
+    elif operation in ("min", "max") and field is not None and field is not VALUE:
+        columns["x"] = Column("key", field)
+        columns["n"] = Column("number", field)
+    elif field is not None:
+        columns["x"] = Column("number", field)
+    elif operation not in ("count", "rate"):
+        raise InvalidQuery(f"{operation}() needs the name of a property")
+    if operation in ("first", "last", "current"):
+        columns["position"] = Column("position")
+        columns["at"] = Column("timestamp")
+    if any(d.kind == "bucket" for d in query.by):
+        columns["at"] = Column("timestamp")
+    parameters = Parameters()
+    relation = session.relation(query.select, columns, parameters)
+    keys = []
+    for n, dimension in enumerate(query.by):
+        if dimension.kind == "bucket":
+            keys.append(buckets.expression("at", dimension.name, session.tz, low, high))
+        else:
+            keys.append(f"k{n}")
+    value = _value(session, query, relation)
+    shown = ", ".join([*(f"{key} AS g{n}" for n, key in enumerate(keys)), f"{value} AS value"])
+    sql = f"SELECT {shown} FROM ({relation.sql})"
+    if keys:
+        sql += f" GROUP BY {', '.join(f'g{n}' for n in range(len(keys)))}"
+        if query.bucket is None:
+            names = ", ".join(f"g{n} ASC NULLS LAST" for n in range(len(keys)))
+            sql += f" ORDER BY value DESC NULLS LAST, {names}"
+            if query.limit is not None:
+                sql += f" LIMIT {int(query.limit)}"
+            if query.offset:
+                sql += f" OFFSET {int(query.offset)}"
+    return Compiled(sql, parameters, relation, low, high)
+
+
+def _key_column(dimension: Dimension) -> Column:
+    if dimension.kind == "bucket":
+        return Column("timestamp")
+    if dimension.kind == "user":
+        return Column("user")
+    if dimension.kind == "event":
+        return Column("name")
+    if dimension.kind == "experiment":
+        return Column("experiment", name=dimension.name)
+    return Column("key", dimension.field)
+
+
+def _value(session: Session, query: Aggregate, relation: Relation) -> str:
+    operation = query.operation
+    if operation == "count":
+        return "count(*)"
+    if operation == "unique":
+        return "count(DISTINCT x)"
+    if operation == "sum":
+        return _sum(session, query, relation)
+    if operation in ("min", "max"):
+        reading = relation.readings.get("x", "double")
+        if reading in ("int", "double", "text") or "n" not in relation.readings:
+            return f"{operation}(x)"
+        return f"{operation}(n)"
+    if operation == "avg":
+        return "avg(x)"
+    if operation == "median":
+        return "quantile_cont(CAST(x AS DOUBLE), 0.5)"
+    if operation == "percentile":
+        return f"quantile_cont(CAST(x AS DOUBLE), {float(query.argument) / 100!r})"
+    if operation == "stddev":
+        return "stddev_samp(CAST(x AS DOUBLE))"
+    if operation == "first":
+        return "arg_min(x, (at, position))"
+    if operation in ("last", "current"):
+        return "arg_max(x, (at, position))"
+    if operation == "rate":
+        return _sum(session, query, relation) if query.argument[1] else "count(*)"
+    raise InvalidQuery(f"unknown aggregation {operation!r}")
+
+
+def _sum(session: Session, query: Aggregate, relation: Relation) -> str:
+    if relation.readings["x"] == "int":
+        return "coalesce(sum(x), 0)"
+    select = query.select
+    low, high = session.range(select).bounds
+    rows = sum(s.rows for s in session.view.catalog.select(select.kind, select.names, low, high))
+    return f"coalesce({'fsum' if rows <= EXACT_ROWS else 'sum'}(x), 0)"
+
+
+def aggregate(session: Session, query: Aggregate) -> Any:
+    """The answer: a number, None where there is nothing to answer from, or an ordered mapping of groups."""
+    if query.operation in ("current", "first", "last") and not query.by:
+        return _edge(session, query)
+    compiled = compile_aggregate(session, query)
+    found = session.fetch(compiled.sql, compiled.parameters)
+    if not query.by:
+        value = number(found[0][0]) if found else None
+        if query.operation == "rate":
+            return _rate(session, query, value, *_rate_range(session, query))
+        return value
+    return _grouped(session, query, compiled, found)
+
+
+def _edge(session: Session, query: Aggregate) -> Any:
+    """First and last value: look at the outermost segments first, and stop when none beyond can win."""
+    newest = query.operation != "first"
+    select = query.select
+    low, high = session.range(select).bounds
+    segments = session.view.catalog.select(select.kind, select.names, low, high)
+    edges = (
+        sorted({s.max_time for s in segments}, reverse=True)
+        if newest
+        else sorted({s.min_time for s in segments})
+    )
+    tried = 0
+    step = 1
+    while True:
+        if tried + step >= len(edges):
+            narrowed = select
+        else:
+            edge = edges[tried + step]
+            bound = {"since": _at(edge + 1)} if newest else {"until": _at(edge)}
+            narrowed = replace(select, **bound)
+        compiled = compile_aggregate(session, replace(query, select=narrowed))
+        found = session.fetch(compiled.sql, compiled.parameters)[0][0]
+        if found is not None or narrowed is select:
+            return number(found)
+        tried += step
+        step *= 4
+
+
+def _at(us: int) -> Any:
+    return when.to_datetime(us)
+
+
+def number(value: Any) -> Any:
+    """Whole doubles as they came; NaN (of an empty stddev) as None."""
+    if isinstance(value, float) and value != value:
+        return None
+    return value
+
+
+def _rate_range(session: Session, query: Aggregate) -> tuple[int, int]:
+    low, high = extent(session, query)
+    _, until = session.range(query.select).bounds
+    return low, session.now if until is None else min(high, until)
+
+
+def _rate(session: Session, query: Aggregate, value: Any, low: int, high: int) -> float | None:
+    unit = query.argument[0]
+    if high <= low:
+        return None
+    return float(value or 0) / ((high - low) / unit)
+
+
+def _decode(
+    dimension: Dimension, column: str, relation: Relation, key: Any, buckets_of: dict[int, int], tz: Any
+) -> Any:
+    if dimension.kind == "bucket":
+        return when.bucket_datetime(buckets_of[key], dimension.name, tz)
+    if dimension.kind == "property" and key is not None:
+        reading = relation.readings.get(column)
+        if reading == "mixed":
+            value = orjson.loads(key)
+            return key if isinstance(value, (dict, list)) else value
+        if reading == "double" and key.is_integer() and abs(key) < 2**53:
+            return int(key)
+    return key
+
+
+def _grouped(
+    session: Session, query: Aggregate, compiled: Compiled, found: list[tuple[Any, ...]]
+) -> dict[Any, Any]:
+    by = query.by
+    at = next((n for n, d in enumerate(by) if d.kind == "bucket"), None)
+    starts: dict[int, int] = {}
+    if at is not None:
+        starts = buckets.starts([row[at] for row in found], by[at].name, session.tz)
+    rows: list[tuple[tuple[Any, ...], Any]] = []
+    for row in found:
+        key = tuple(
+            _decode(dimension, f"k{n}", compiled.relation, row[n], starts, session.tz)
+            for n, dimension in enumerate(by)
+        )
+        rows.append((key, number(row[-1])))
+    if at is not None:
+        rows = _filled(session, query, at, rows)
+        if query.operation == "rate":
+            rows = [(key, _bucket_rate(session, query, key[at], value)) for key, value in rows]
+        stop = None if query.limit is None else query.offset + query.limit
+        rows = rows[query.offset : stop]
+    elif query.operation == "rate":
+        low, high = _rate_range(session, query)
+        rows = [(key, _rate(session, query, value, low, high)) for key, value in rows]
+    if len(by) == 1:
+        return {key[0]: value for key, value in rows}
+    return dict(rows)
+
+
+def _filled(session: Session, query: Aggregate, at: int, rows: list[Any]) -> list[Any]:
+    """Every bucket of the range, for every combination of the other keys that occurs."""
+    unit = query.by[at].name
+    range_ = session.range(query.select)
+    low, high = range_.bounds
+    seen = [when.instant(key[at], session.tz) for key, _ in rows]
+    if low is None:
+        if not seen:
+            return []
+        low = min(seen)
+    if high is None:
+        high = max([session.now + 1, *(start + 1 for start in seen)])
+    empty = 0 if query.operation in _ZERO or query.operation == "rate" else None
+    others = list(dict.fromkeys(key[:at] + key[at + 1 :] for key, _ in rows)) if len(query.by) > 1 else [()]
+    known = dict(rows)
+    filled = []
+    for start in when.buckets(low, high, unit, session.tz):
+        moment = when.bucket_datetime(start, unit, session.tz)
+        within = []
+        for other in others:
+            key = (*other[:at], moment, *other[at:])
+            within.append((key, known.get(key, empty)))
+        if len(query.by) > 1:
+            within.sort(key=lambda pair: -pair[1] if pair[1] is not None else float("inf"))
+        filled += within
+    return filled
+
+
+def _bucket_rate(session: Session, query: Aggregate, start: Any, value: Any) -> float | None:
+    unit = query.bucket
+    assert unit is not None
+    low = when.instant(start, session.tz)
+    high = when.next_bucket(low, unit.name, session.tz)
+    first, last = session.range(query.select).bounds
+    low = low if first is None else max(low, first)
+    high = min(high, session.now if last is None else last)
+    return _rate(session, query, value, low, max(high, low))

@@ -1,0 +1,210 @@
+"""One DuckDB instance per process, one cursor per query, one schema per opened store."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from .. import when
+from ..clock import Clock
+from ..errors import BizError, StorageError
+from ..log import Log
+from ..plan import predicates
+from ..plan.condition import Condition
+from ..plan.select import Select
+from ..plan.sql import Parameters
+from ..record import Stored
+from ..segments import Segment, SegmentStore
+from ..unit import current
+from . import rows, tail
+from .relation import Column, Relation, build
+from .tail import Tail, View
+
+__all__ = ["Engine", "Session"]
+
+_numbers = itertools.count(1)
+_interrupt: ContextVar[Interrupt | None] = ContextVar("bizcode_interrupt", default=None)
+
+
+class Interrupt:
+    """Stops the queries that run in a context: awaiting code was cancelled."""
+
+    def __init__(self) -> None:
+        self._cursors: list[Any] = []
+        self.fired = False
+
+    def enter(self) -> None:
+        """Make it the one of the present context."""
+        _interrupt.set(self)
+
+    def add(self, cursor: Any) -> None:
+        self._cursors.append(cursor)
+        if self.fired:
+            raise InterruptedError("the query was cancelled")
+
+    def fire(self) -> None:
+        self.fired = True
+        for cursor in self._cursors:
+            cursor.interrupt()
+
+
+class Engine:
+    """Answers plans over one store."""
+
+    def __init__(self, log: Log, segments: SegmentStore, clock: Clock, tz: ZoneInfo) -> None:
+        import duckdb
+
+        self.log = log
+        self.segments = segments
+        self.clock = clock
+        self.tz = tz
+        self.schema = f"store_{next(_numbers)}"
+        self.connection = duckdb.connect(":memory:bizcode")
+        self.connection.execute("SET TimeZone = 'UTC'; SET parquet_metadata_cache = true;")
+        self.connection.execute("SET autoinstall_known_extensions = false; SET enable_progress_bar = false;")
+        self.connection.execute(f"CREATE SCHEMA {self.schema}")
+        self.tail = Tail(log, segments, self.connection.cursor(), self.schema)
+        self._rest: dict[tuple[str, tuple[str, ...]], frozenset[str]] = {}
+        self._pool: ThreadPoolExecutor | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def pool(self) -> ThreadPoolExecutor:
+        """The threads on which awaited queries run."""
+        with self._lock:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(8, thread_name_prefix="bizcode-query")
+            return self._pool
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """One moment to query: it sees every write that returned before."""
+        self.log.flush()
+        with self.segments.reading():
+            view = self.tail.follow()
+            cursor = self.connection.cursor()
+            interrupt = _interrupt.get()
+            if interrupt is not None:
+                interrupt.add(cursor)
+            session = Session(self, view, cursor)
+            try:
+                yield session
+            except Exception as error:
+                raise _explained(error) from error
+            finally:
+                cursor.close()
+                self.tail.release()
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+        self.connection.execute(f"DROP SCHEMA IF EXISTS {self.schema} CASCADE")
+        self.connection.close()
+
+
+def _explained(error: Exception) -> Exception:
+    if isinstance(error, BizError):
+        return error
+    name = type(error).__module__.partition(".")[0].lstrip("_")
+    if name == "duckdb":
+        text = str(error)
+        if type(error).__name__ == "InterruptException":
+            return error
+        if "arquet" in text or "IO Error" in text:
+            return StorageError(f"a segment can't be read; `bizcode doctor` names it: {text.splitlines()[0]}")
+    return error
+
+
+class Session:
+    """A consistent moment of one store and a cursor on it."""
+
+    def __init__(self, engine: Engine, view: View, cursor: Any) -> None:
+        self.engine = engine
+        self.view = view
+        self.cursor = cursor
+        self.now = engine.clock.now()
+        self.tz = engine.tz
+        self.store_id = engine.log.store_id
+        self.directory = engine.segments.directory
+        self.merges = engine.tail.merges
+        self.pending: list[Stored] = []
+        self.pending_table = "pending"
+        self._ranges: dict[int, when.Range] = {}
+        self._tables = itertools.count(1)
+        self._pending_types: dict[tuple[Any, ...], frozenset[str]] = {}
+        unit = current(engine.log)
+        if unit is not None and unit.drafts:
+            self.pending = tail.stored_drafts(unit.drafts)
+            self._load_pending()
+
+    def _load_pending(self) -> None:
+        columns = ", ".join(f'"{name}" {type}' for name, type in tail._COLUMNS)
+        self.cursor.execute(f"CREATE OR REPLACE TEMP TABLE pending ({columns})")
+        tail.insert(self.cursor, "pending", self.pending)
+
+    # what relations ask
+
+    def range(self, select: Select) -> when.Range:
+        """The selection's range, resolved at this session's now."""
+        return when.resolve_range(select.since, select.until, self.now, self.tz)
+
+    def merged(self, user: str) -> str:
+        """SQL of the user that an id counts as."""
+        return f'coalesce((SELECT m."user" FROM {self.merges} m WHERE m.alias = {user}), {user})'
+
+    def tail_types(
+        self, kind: str, name: str | None, paths: list[tuple[str, ...]], pending: bool
+    ) -> dict[tuple[str, ...], frozenset[str]]:
+        """The JSON types at each path of unsealed records."""
+        if not pending:
+            return dict(self.engine.tail.types(kind, name, paths))
+        where, values = ("kind = $1", [kind]) if name is None else ("kind = $1 AND name = $2", [kind, name])
+        found = tail.probe(self.cursor, "pending", paths, where, values)
+        return {path: frozenset(types) for path, types in found.items()}
+
+    def rest_types(self, segment: Segment, path: tuple[str, ...]) -> frozenset[str]:
+        """The JSON types at a path of a segment's `rest`; a file never changes, so asked once."""
+        key = (segment.file, path)
+        known = self.engine._rest.get(key)
+        if known is None:
+            from ..plan.sql import literal
+
+            file = literal(str(self.directory / segment.file))
+            found = tail.probe(self.cursor, f"read_parquet({file})", [path], "rest IS NOT NULL", [], "rest")
+            known = self.engine._rest[key] = frozenset(found[path])
+        return known
+
+    # what plans ask
+
+    def relation(self, select: Select, columns: Mapping[str, Column], parameters: Parameters) -> Relation:
+        """SQL of the selected records with typed columns, for plans to build on.
+
+        A Python predicate among the conditions is run here, row by row, on what the rest lets through.
+        """
+        declarative, python = predicates.split(select.where)
+        if python is None:
+            return build(self, select, columns, parameters)
+        from dataclasses import replace
+
+        select = replace(select, where=declarative)
+        return build(self, select, columns, parameters, self._passing(select, python))
+
+    def _passing(self, select: Select, python: Condition) -> str:
+        """A temporary table of the positions of the records that a Python condition lets through."""
+        table = f"passing_{next(self._tables)}"
+        self.cursor.execute(f"CREATE OR REPLACE TEMP TABLE {table} (position BIGINT)")
+        for batch in rows.records(self, select, newest_first=False):
+            found = [record._position for record in batch if python.matches(record)]
+            if found:
+                self.cursor.execute(f"INSERT INTO {table} SELECT unnest($1::BIGINT[])", [found])
+        return table
+
+    def fetch(self, sql: str, parameters: Parameters | None = None) -> list[tuple[Any, ...]]:
+        """All rows of a statement."""
+        return self.cursor.execute(sql, parameters.values if parameters else None).fetchall()

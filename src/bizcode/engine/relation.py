@@ -1,0 +1,313 @@
+"""The records that a plan selects, as SQL with the typed columns that it needs, sealed and unsealed alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..plan import access, predicates
+from ..plan.access import ColumnPiece, JsonPiece, Piece, candidates
+from ..plan.condition import Condition
+from ..plan.fields import Field
+from ..plan.select import Select
+from ..plan.sql import Parameters, identifier, instant, literal, pointer
+from ..record import MEASURE
+from ..segments import Segment
+from .tail import View
+
+__all__ = ["VALUE", "Column", "Relation", "Source", "build", "sources"]
+
+VALUE = Field(("\0value",))
+"""The number of a measurement, read like a property."""
+
+_TAIL_VALUE = {"int": "value_int", "double": "value"}
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column that a plan needs of each record.
+
+    kind: "position", "timestamp", "user" (merged), "name", "number" (BIGINT if only integers occur, else
+    DOUBLE), "key" (typed if one type occurs, else JSON text; NULL if missing or null), "text", "flag"
+    (BOOLEAN of a condition), "experiment" (the variant), "exists".
+    """
+
+    kind: str
+    field: Field | None = None
+    condition: Condition | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """SQL that yields the columns asked for. `readings` says how "number" and "key" columns are typed:
+    "int", "double", "text", "bool" or "mixed" (JSON text)."""
+
+    sql: str
+    readings: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Records that are read the same way: where they lie, and how a field is found in them."""
+
+    kind: str
+    name: str | None
+    table: str
+    filters: tuple[str, ...]
+    piece: Piece
+    retracted: frozenset[int]
+
+
+class _TailPiece(JsonPiece):
+    __slots__ = ()
+
+    def typed(self, path: tuple[str, ...], type: str) -> str:
+        if path == VALUE.path:
+            return _TAIL_VALUE[type]
+        return JsonPiece.typed(self, path, type)
+
+
+def paths(where: Condition, columns: Iterable[Column]) -> set[tuple[str, ...]]:
+    """Every path that a condition and columns read."""
+    found = predicates.fields(where)
+    for column in columns:
+        if column.field is not None:
+            found |= set(candidates(column.field.path))
+        if column.condition is not None:
+            found |= predicates.fields(column.condition)
+    return found
+
+
+def sources(session: Any, select: Select, needed: set[tuple[str, ...]], split: bool) -> list[Source]:
+    """The pieces that a selection reads: groups of segments with the same columns, then the tail.
+    `split`: one piece per name, because the name itself is asked for."""
+    view: View = session.view
+    low, high = session.range(select).bounds
+    found: list[Source] = []
+    groups: dict[Any, list[Segment]] = {}
+    for segment in view.catalog.select(select.kind, select.names, low, high):
+        key = (
+            segment.name if split or needed or (select.kind, segment.name) in view.retracted else None,
+            frozenset(segment.columns) if needed else None,
+            frozenset(segment.rest or ()) if needed else None,
+        )
+        groups.setdefault(key, []).append(segment)
+    for (name, _, _), segments in groups.items():
+        found.append(_sealed(session, select.kind, name, segments, needed))
+    present = [
+        name
+        for (kind, name), (_, first, last) in view.names.items()
+        if kind == select.kind
+        and (select.names is None or name in select.names)
+        and (low is None or last >= low)
+        and (high is None or first < high)
+    ]
+    found += [
+        _unsealed(session, select, name, needed, view.table, False)
+        for name in (present if split or needed else [None] if present else [])
+    ]
+    if session.pending:
+        names = {row.name for row in session.pending if row.kind == select.kind}
+        found += [
+            _unsealed(session, select, name, needed, session.pending_table, True)
+            for name in (names if select.names is None else names & set(select.names))
+        ]
+    return found
+
+
+def _sealed(
+    session: Any, kind: str, name: str | None, segments: list[Segment], needed: set[tuple[str, ...]]
+) -> Source:
+    directory: Path = session.directory
+    files = ", ".join(literal(str(directory / segment.file)) for segment in segments)
+    present = segments[0].columns
+    columns: dict[tuple[tuple[str, ...], str], str] = {}
+    children: dict[tuple[str, ...], list[str]] = {}
+    rest: dict[tuple[str, ...], frozenset[str]] = {}
+    if name is not None:
+        for column in session.view.catalog.columns(kind, name):
+            if column.column not in present:
+                continue
+            columns[column.path, column.type] = column.column
+            for depth in range(1, len(column.path)):
+                if column.path[:depth] in needed:
+                    children.setdefault(column.path[:depth], []).append(column.column)
+        top = segments[0].rest or ()
+        for path in needed:
+            if top and (path[0] in top or "*" in top):
+                types: set[str] = set()
+                for segment in segments:
+                    types |= session.rest_types(segment, path)
+                rest[path] = frozenset(types)
+    if kind == MEASURE:
+        # Whichever of the two a file has; both where ints and floats met.
+        for type, column in (("double", "value"), ("int", "value:int")):
+            if any(column in segment.columns for segment in segments) or not _lists_value(segments):
+                columns[VALUE.path, type] = column
+    owns = _owns(session, kind, name, "", kind == MEASURE)
+    piece = ColumnPiece(columns, rest, {path: tuple(found) for path, found in children.items()}, owns)
+    retracted = session.view.retracted.get((kind, name), frozenset()) if name is not None else frozenset()
+    table = (
+        f"read_parquet([{files}], union_by_name = true)" if len(segments) > 1 else f"read_parquet([{files}])"
+    )
+    return Source(kind, name, table, (), piece, retracted)
+
+
+def _lists_value(segments: list[Segment]) -> bool:
+    return any("value" in segment.columns or "value:int" in segment.columns for segment in segments)
+
+
+def _unsealed(
+    session: Any, select: Select, name: str | None, needed: set[tuple[str, ...]], table: str, pending: bool
+) -> Source:
+    view: View = session.view
+    known = session.tail_types(select.kind, name, [path for path in needed if path != VALUE.path], pending)
+    known[VALUE.path] = frozenset(("int", "double"))
+    piece = _TailPiece(known, "data", _owns(session, select.kind, name, "", select.kind == MEASURE))
+    filters = [f"kind = {literal(select.kind)}"]
+    if not pending:
+        filters.append(f"position > {view.sealed_to} AND position <= {view.head}")
+    if name is not None:
+        filters.append(f"name = {literal(name)}")
+    elif select.names is not None:
+        filters.append(f"name IN ({', '.join(literal(n) for n in select.names)})")
+    retracted: frozenset[int] = frozenset()
+    for (kind, found), positions in view.retracted.items():
+        if kind == select.kind and (name is None or name == found):
+            retracted |= positions
+    return Source(select.kind, name, table, tuple(filters), piece, retracted)
+
+
+def _owns(session: Any, kind: str, name: str | None, prefix: str, measured: bool) -> dict[str, str]:
+    store = literal(session.store_id + "-")
+    owns = {
+        "position": "position",
+        "timestamp": "timestamp",
+        "id": f"coalesce(id, {store} || position)",
+        "user": session.merged('"user"') if session.view.merged else '"user"',
+    }
+    if name is not None:
+        owns["type"] = owns["event"] = literal(name)
+    if kind == "entity":
+        owns["entity"] = "substr(entity, instr(entity, '/') + 1)"
+        owns["version"] = "version"
+    return owns
+
+
+def build(
+    session: Any,
+    select: Select,
+    columns: Mapping[str, Column],
+    parameters: Parameters,
+    positions: str | None = None,
+) -> Relation:
+    """SQL of the selected records with these columns. `positions` names a table that they must be in.
+    Conditions that need Python are the session's business: `select.where` must be free of them."""
+    needed = paths(select.where, columns.values())
+    split = any(column.kind == "name" for column in columns.values()) or _reads_name(select.where)
+    found = sources(session, select, needed, split)
+    low, high = session.range(select).bounds
+    readings = {alias: _reading(column, found) for alias, column in columns.items()}
+    merged = session.view.merged and any(column.kind == "user" for column in columns.values())
+    parts = []
+    for source in found:
+        where = list(source.filters)
+        if low is not None:
+            where.append(f"timestamp >= {instant(low)}")
+        if high is not None:
+            where.append(f"timestamp < {instant(high)}")
+        condition = predicates.predicate(select.where, source.piece, parameters)
+        if condition != "TRUE":
+            where.append(condition)
+        if source.retracted:
+            gone = ", ".join(map(str, sorted(source.retracted)))
+            where.append(f"position NOT IN ({gone})")
+        if positions is not None:
+            where.append(f"position IN (SELECT position FROM {positions})")
+        shown = ", ".join(
+            f"{_expression(column, source, readings[alias], parameters)} AS {identifier(alias)}"
+            for alias, column in columns.items()
+        )
+        text = f"SELECT {shown or '1'} FROM {source.table}"
+        parts.append(text + (f" WHERE {' AND '.join(where)}" if where else ""))
+    if not parts:
+        parts.append(
+            "SELECT "
+            + (
+                ", ".join(
+                    f"CAST(NULL AS {_type(c, readings[a])}) AS {identifier(a)}" for a, c in columns.items()
+                )
+                or "1"
+            )
+            + " WHERE FALSE"
+        )
+    sql = " UNION ALL ".join(parts)
+    if merged:
+        replaced = ", ".join(
+            f'coalesce(m."user", r.{identifier(alias)}) AS {identifier(alias)}'
+            for alias, column in columns.items()
+            if column.kind == "user"
+        )
+        user = next(alias for alias, column in columns.items() if column.kind == "user")
+        sql = (
+            f"SELECT r.* REPLACE ({replaced}) FROM ({sql}) r "
+            f"LEFT JOIN {session.merges} m ON m.alias = r.{identifier(user)}"
+        )
+    return Relation(sql, readings)
+
+
+def _reads_name(where: Condition) -> bool:
+    return any(path in (("event",), ("type",)) for path in predicates.fields(where))
+
+
+def _reading(column: Column, found: list[Source]) -> str:
+    if column.kind not in ("number", "key") or column.field is None:
+        return ""
+    types: set[str] = set()
+    for source in found:
+        types |= access.types(source.piece, column.field)
+    if column.kind == "number":
+        return "double" if "double" in types or "int" not in types else "int"
+    return access.one_type(types)
+
+
+def _type(column: Column, reading: str) -> str:
+    if column.kind == "position":
+        return "BIGINT"
+    if column.kind == "timestamp":
+        return "TIMESTAMPTZ"
+    if column.kind in ("flag", "exists"):
+        return "BOOLEAN"
+    return {"int": "BIGINT", "double": "DOUBLE", "bool": "BOOLEAN"}.get(reading, "VARCHAR")
+
+
+def _expression(column: Column, source: Source, reading: str, parameters: Parameters) -> str:
+    piece = source.piece
+    if column.kind in ("position", "timestamp"):
+        return column.kind
+    if column.kind == "user":
+        return '"user"'
+    if column.kind == "name":
+        return literal(source.name) if source.name is not None else "name"
+    if column.kind == "experiment":
+        return f"json_extract_string(experiments, {pointer((column.name or '',))})"
+    if column.kind == "flag":
+        assert column.condition is not None
+        return predicates.predicate(column.condition, piece, parameters)
+    assert column.field is not None
+    if column.kind == "number":
+        return access.number(piece, column.field, reading == "int")
+    if column.kind == "text":
+        return access.text(piece, column.field)
+    if column.kind == "exists":
+        return " OR ".join(piece.exists(path) for path in candidates(column.field.path))
+    if reading in ("int", "double"):
+        return access.number(piece, column.field, reading == "int")
+    if reading == "text":
+        return access.text(piece, column.field)
+    if reading == "bool":
+        return access.boolean(piece, column.field)
+    return access.mixed(piece, column.field)

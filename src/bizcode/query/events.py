@@ -1,0 +1,85 @@
+"""The records themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from ..engine import rows
+from ..plan.select import Select
+from .base import Query
+from .selection import Selection, check_count
+
+if TYPE_CHECKING:
+    from ..engine import Engine
+
+__all__ = ["EventsQuery"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class EventsQuery(Selection, Query[list[Any]]):
+    """Records, newest first by timestamp, ties by position. Iterating streams them in bounded memory."""
+
+    engine: Engine
+    select: Select
+    newest_first: bool = True
+    rows_limit: int | None = None
+    rows_offset: int = 0
+
+    def oldest_first(self) -> EventsQuery:
+        """In order of time instead."""
+        return replace(self, newest_first=False)
+
+    def limit(self, n: int) -> EventsQuery:
+        """At most n records."""
+        return replace(self, rows_limit=check_count(n, "limit"))
+
+    def offset(self, n: int) -> EventsQuery:
+        """Leave out the first n."""
+        return replace(self, rows_offset=check_count(n, "offset"))
+
+    @property
+    def title(self) -> str:
+        return "events"
+
+    def _engine(self) -> Engine:
+        return self.engine
+
+    def __iter__(self) -> Iterator[Any]:
+        if self.rows_limit == 0:
+            return
+        with self.engine.session() as session:
+            for chunk in rows.records(
+                session,
+                self.select,
+                newest_first=self.newest_first,
+                limit=self.rows_limit,
+                offset=self.rows_offset,
+            ):
+                yield from chunk
+
+    def run(self) -> list[Any]:
+        return list(self)
+
+    async def __aiter__(self):
+        for record in await self:
+            yield record
+
+    def sql(self) -> str:
+        """The SQL that finds and orders them."""
+        from ..plan import predicates
+        from ..plan.sql import Parameters
+        from .aggregate import shown
+
+        with self.engine.session() as session:
+            parameters = Parameters()
+            plain, _ = predicates.split(self.select.where)
+            relation = session.relation(replace(self.select, where=plain), rows._ORDER, parameters)
+        way = "DESC" if self.newest_first else "ASC"
+        sql = f"SELECT position, epoch_us(at) FROM ({relation.sql}) ORDER BY at {way}, position {way}"
+        if self.rows_limit is not None:
+            sql += f" LIMIT {self.rows_limit}"
+        if self.rows_offset:
+            sql += f" OFFSET {self.rows_offset}"
+        return shown(sql, parameters.values)
