@@ -37,6 +37,7 @@ class UnitOfWork:
         self._lock = threading.RLock()
         self._drafts: list[Draft] = []
         self._answers: list[Callable[[Appended], None] | None] = []
+        self._placed: list[tuple[int, Callable[[Appended], None]]] = []
         self._ids: dict[str, int] = {}
         self._state: dict[tuple[str, str], bytes | None] = {}
         self._versions: dict[str, int] = {}
@@ -59,6 +60,11 @@ class UnitOfWork:
             self._drafts.append(draft)
             self._answers.append(answer)
             return len(self._drafts) - 1
+
+    def on_append(self, index: int, answer: Callable[[Appended], None]) -> None:
+        """Call `answer` too when the draft at that index is stored, before the actions."""
+        with self._lock:
+            self._placed.append((index, answer))
 
     @property
     def drafts(self) -> list[Draft]:
@@ -137,6 +143,8 @@ class UnitOfWork:
         for check in self._checks.values():
             check(tx)
         appended = tx.append(self._drafts) if self._drafts else []
+        for index, answer in self._placed:
+            answer(appended[index])
         for (space, key), value in self._state.items():
             if value is None:
                 tx.delete(space, key)

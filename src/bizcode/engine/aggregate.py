@@ -77,15 +77,15 @@ def compile_aggregate(session: Session, query: Aggregate) -> Compiled:
         raise InvalidQuery(f"{operation}() needs the name of a property")
     if operation in ("first", "last", "current"):
         columns["position"] = Column("position")
-        columns["at"] = Column("timestamp")
+        columns["moment"] = Column("timestamp")
     if any(d.kind == "bucket" for d in query.by):
-        columns["at"] = Column("timestamp")
+        columns["moment"] = Column("timestamp")
     parameters = Parameters()
     relation = session.relation(query.select, columns, parameters)
     keys = []
     for n, dimension in enumerate(query.by):
         if dimension.kind == "bucket":
-            keys.append(buckets.expression("at", dimension.name, session.tz, low, high))
+            keys.append(buckets.expression("moment", dimension.name, session.tz, low, high))
         else:
             keys.append(f"k{n}")
     value = _value(session, query, relation)
@@ -137,9 +137,9 @@ def _value(session: Session, query: Aggregate, relation: Relation) -> str:
     if operation == "stddev":
         return "stddev_samp(CAST(x AS DOUBLE))"
     if operation == "first":
-        return "arg_min(x, (at, position))"
+        return "arg_min(x, (moment, position))"
     if operation in ("last", "current"):
-        return "arg_max(x, (at, position))"
+        return "arg_max(x, (moment, position))"
     if operation == "rate":
         return _sum(session, query, relation) if query.argument[1] else "count(*)"
     raise InvalidQuery(f"unknown aggregation {operation!r}")

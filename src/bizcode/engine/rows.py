@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["records"]
 
 CHUNK = 5_000
-_ORDER = {"position": Column("position"), "at": Column("timestamp")}
+_ORDER = {"position": Column("position"), "moment": Column("timestamp")}
 
 
 def records(
@@ -41,7 +41,7 @@ def records(
     plain = replace(select, where=declarative)
     relation = build(session, plain, _ORDER, parameters)
     way = "DESC" if newest_first else "ASC"
-    sql = f"SELECT position, epoch_us(at) FROM ({relation.sql}) ORDER BY at {way}, position {way}"
+    sql = f"SELECT position, epoch_us(moment) FROM ({relation.sql}) ORDER BY moment {way}, position {way}"
     if python is None and limit is not None:
         sql += f" LIMIT {int(limit)}"
     if python is None and offset:

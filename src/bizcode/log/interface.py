@@ -165,6 +165,14 @@ class Log(Reader, Protocol):
         """Bytes on disk."""
         ...
 
+    def vacuum(self) -> None:
+        """Give the space of trimmed and erased records back; their bytes are gone from the disk."""
+        ...
+
+    def check(self) -> list[str]:
+        """What is wrong with the log's own structure, in sentences; empty when nothing is."""
+        ...
+
     def close(self) -> None:
         """Flush, and leave everything committed. Closing twice is fine; any later call raises
         StorageError."""

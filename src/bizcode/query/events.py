@@ -46,7 +46,7 @@ class EventsQuery(Selection, Query[list[Any]]):
     def _engine(self) -> Engine:
         return self.engine
 
-    def __iter__(self) -> Iterator[Any]:
+    def _records(self) -> Iterator[Any]:
         if self.rows_limit == 0:
             return
         with self.engine.session() as session:
@@ -60,7 +60,19 @@ class EventsQuery(Selection, Query[list[Any]]):
                 yield from chunk
 
     def run(self) -> list[Any]:
-        return list(self)
+        return [*self._records()]
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._records()
+
+    def __len__(self) -> int:
+        from ..engine.aggregate import aggregate
+        from ..plan.select import Aggregate
+
+        with self.engine.session() as session:
+            total = aggregate(session, Aggregate(select=self.select, operation="count"))
+        left = max(0, total - self.rows_offset)
+        return left if self.rows_limit is None else min(left, self.rows_limit)
 
     async def __aiter__(self):
         for record in await self:
@@ -77,7 +89,7 @@ class EventsQuery(Selection, Query[list[Any]]):
             plain, _ = predicates.split(self.select.where)
             relation = session.relation(replace(self.select, where=plain), rows._ORDER, parameters)
         way = "DESC" if self.newest_first else "ASC"
-        sql = f"SELECT position, epoch_us(at) FROM ({relation.sql}) ORDER BY at {way}, position {way}"
+        sql = f"SELECT position, epoch_us(moment) FROM ({relation.sql}) ORDER BY moment {way}, position {way}"
         if self.rows_limit is not None:
             sql += f" LIMIT {self.rows_limit}"
         if self.rows_offset:

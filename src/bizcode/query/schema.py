@@ -115,7 +115,7 @@ def _tail(session: Any, kind: str, name: str, found: dict[str, dict[str, tuple[i
         tables.append((session.pending_table, ""))
     for table, extra in tables:
         sql = (
-            f"SELECT key, json_type(value), min(at), max(at) FROM (SELECT epoch_us(t.timestamp) AS at, e.key, e.value "
+            f"SELECT key, json_type(value), min(moment), max(moment) FROM (SELECT epoch_us(t.timestamp) AS moment, e.key, e.value "
             f"FROM {table} t, json_each(t.data) e WHERE t.kind = $1 AND t.name = $2{extra}) GROUP BY ALL"
         )
         for key, type, low, high in session.cursor.execute(sql, [kind, name]).fetchall():

@@ -1,0 +1,220 @@
+"""`Business`: the one object. Wiring only."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import when
+from .clock import Clock
+from .errors import InvalidName
+from .store import Store
+
+if TYPE_CHECKING:
+    from .measure import Measure
+    from .people import Quota
+    from .query import Lazy
+    from .track import Track
+
+__all__ = ["Business"]
+
+
+class Business:
+    """A business and all that is known about it, kept in one directory.
+
+    Args:
+        directory: where it is kept; created on first use. ":memory:" keeps nothing.
+            None: $BIZCODE_URL, else ./.bizcode.
+        tenant: keeps this tenant's data apart from all others'.
+        timezone: IANA name for naive instants, calendar periods and schedules; kept once given. Default UTC.
+        clock: where now comes from, for example ManualClock("2024-01-01").
+        durability: "commit" (a killed process loses nothing), "disk" (nor does a power cut),
+            "buffered" (returns at once, commits in groups).
+        identity: the properties that name a record's user, the first present counts; kept once given.
+        worker: False starts no background worker; `drain()` then does what is due.
+    Raises:
+        StorageError: the directory can't be used. InvalidName: a blank tenant. InvalidTime: unknown timezone.
+
+    >>> with Business(":memory:") as biz:
+    ...     e = biz.track.Signup(user_id="u1", plan="pro")
+    ...     biz.track.Signup.count().run()
+    1
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str] | None = None,
+        *,
+        tenant: str | None = None,
+        timezone: str | None = None,
+        clock: Clock | None = None,
+        durability: str = "commit",
+        identity: Sequence[str] | None = None,
+        worker: bool = True,
+    ) -> None:
+        if directory is None:
+            directory = os.environ.get("BIZCODE_URL") or ".bizcode"
+        self.store = Store(
+            directory if directory == ":memory:" else Path(directory),
+            tenant=tenant,
+            timezone=timezone,
+            clock=clock,
+            durability=durability,
+            identity=identity,
+            worker=worker,
+        )
+        self.store.writer.guards.append(_quota_guard(self.store))
+
+    # the doors
+
+    @cached_property
+    def track(self) -> Track:
+        """What are users doing?"""
+        from .track import Track
+
+        return Track(self.store)
+
+    @cached_property
+    def measure(self) -> Measure:
+        """How are we performing?"""
+        from .measure import Measure
+
+        return Measure(self.store)
+
+    # time
+
+    def now(self) -> datetime:
+        """The present instant by the business's clock, aware, in its timezone."""
+        return when.to_datetime(self.store.now(), self.store.tz)
+
+    @property
+    def timezone(self) -> str:
+        """The IANA name of the business's timezone."""
+        return self.store.timezone
+
+    @property
+    def clock(self) -> Clock:
+        return self.store.clock
+
+    # people and their records
+
+    def identify(self, alias: str, user: str) -> Any:
+        """Merge two ids: every analysis, past events included, counts them as one, under the second's name."""
+        from .people import identify
+
+        return identify(self.store, alias, user)
+
+    def unidentify(self, alias: str) -> Any:
+        """Undo the merges of an id. Raises NotFound where there is none."""
+        from .people import unidentify
+
+        return unidentify(self.store, alias)
+
+    def retract(self, record_id: str) -> Any:
+        """Take a tracked event or measurement back: it is gone from every query, view and rollup from now on.
+        Raises NotFound for an unknown id, InvalidQuery for an entity's event."""
+        from .people import retract
+
+        return retract(self.store, record_id)
+
+    def forget(self, user: str) -> int:
+        """Erase a user's data for good, every merged id's too; how many records there were."""
+        from .forget import forget
+
+        return forget(self.store, user)
+
+    @cached_property
+    def quota(self) -> Quota:
+        """`quota.set(events_per_day=, bytes=)`; what would pass it raises QuotaExceeded."""
+        from .people import Quota
+
+        return Quota(self.store)
+
+    # in, out, and operation
+
+    def sql(self, query: str, *parameters: Any) -> Lazy[Any]:
+        """Ask in SQL, read-only, over `events`, `measures`, `entity_events`. Values as $1, $2, ..."""
+        from .sql import sql
+
+        return sql(self.store, query, parameters)
+
+    def load(self, path: str | os.PathLike[str], **options: Any) -> Any:
+        """Load CSV, JSONL or Parquet; see `bizcode.transfer.load`."""
+        from .transfer import load
+
+        return load(self, path, **options)
+
+    def export(self, path: str | os.PathLike[str], **options: Any) -> Any:
+        """Write records as Parquet, CSV or JSONL; see `bizcode.transfer.export`."""
+        from .transfer import export
+
+        return export(self, path, **options)
+
+    def compact(self) -> Any:
+        """Seal the tail and merge the segments."""
+        return self.store.segments.compact()
+
+    def doctor(self, mend: bool = False) -> Any:
+        """Check every invariant of the store; with mend, repair what can be."""
+        return self.store.segments.doctor(mend=mend)
+
+    def flush(self) -> None:
+        """Wait until every buffered write is committed."""
+        self.store.log.flush()
+
+    # parts of questions
+
+    def step(self, event: str) -> Any:
+        """A step of a funnel or an anchor of a cohort: `biz.step("PageView").where(path="/pricing")`."""
+        from .track.step import step
+
+        return step(self.store, event)
+
+    # the end
+
+    def close(self) -> None:
+        """Leave everything committed and close. Twice is fine."""
+        self.store.close()
+
+    def __enter__(self) -> Business:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Business:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        import asyncio
+
+        await asyncio.to_thread(self.close)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or not name[:1].isupper():
+            known = ", ".join(n for n in dir(type(self)) if not n.startswith("_"))
+            raise AttributeError(
+                f"a Business has no {name!r}; it has {known}, and entity types under capitalised names"
+            )
+        raise InvalidName(f"unknown entity type {name!r}")
+
+    def __repr__(self) -> str:
+        tenant = f", tenant={self.store.tenant!r}" if self.store.tenant is not None else ""
+        return f"Business({str(self.store.root)!r}{tenant})"
+
+
+def _quota_guard(store: Store) -> Any:
+    """The check of the quota, imported when a quota is first met: opening a store stays light."""
+
+    def check(tx: Any, drafts: Any) -> Any:
+        if "quota" not in tx.cached("settings"):
+            return drafts
+        from .people import guard
+
+        return guard(store)(tx, drafts)
+
+    return check

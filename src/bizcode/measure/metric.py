@@ -1,0 +1,186 @@
+"""One metric: record a sample, ask for its numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from .. import values, when
+from ..errors import Conflict, InvalidValue
+from ..plan.condition import conditions
+from ..plan.select import Select
+from ..query import AggregateQuery, EventsQuery, Lazy
+from ..query.numbers import Numbers, check_percentile
+from ..query.schema import Schema, schema
+from ..query.selection import Selection
+from ..record import MEASURE
+from ..writer import properties
+
+if TYPE_CHECKING:
+    from ..engine import Engine
+    from ..store import Store
+
+__all__ = ["COUNTER", "GAUGE", "MetricDoor", "MetricSelection"]
+
+GAUGE = "gauge"
+COUNTER = "counter"
+
+
+def metric_kind(store: Store, name: str) -> str | None:
+    """How a metric is used: "gauge", "counter", or None for plain samples. State space "metric"."""
+    kept = store.log.cached("metric").get(name)
+    return None if kept is None else kept.decode()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class MetricSelection(Selection, Numbers):
+    """Some of a metric's samples: ask for a number."""
+
+    store: Store
+    select: Select
+    name: str
+
+    @property
+    def engine(self) -> Engine:
+        return self.store.engine
+
+    def _with(self, select: Select) -> Self:
+        return MetricSelection(store=self.store, select=select, name=self.name)  # type: ignore[return-value]
+
+    def sum(self) -> AggregateQuery:
+        """The sum of the samples; 0 if there is none."""
+        return self._number("sum")
+
+    def avg(self) -> AggregateQuery:
+        """The mean of the samples; None if there is none."""
+        return self._number("avg")
+
+    def min(self) -> AggregateQuery:
+        """The smallest sample; None if there is none."""
+        return self._number("min")
+
+    def max(self) -> AggregateQuery:
+        """The largest sample; None if there is none."""
+        return self._number("max")
+
+    def median(self) -> AggregateQuery:
+        """The median, interpolated linearly; None if there is none."""
+        return self._number("median")
+
+    def percentile(self, p: float) -> AggregateQuery:
+        """The p-th percentile (0 to 100), interpolated linearly; None if there is none."""
+        return self._number("percentile", None, check_percentile(p))
+
+    def stddev(self) -> AggregateQuery:
+        """The sample's standard deviation (n - 1); None for fewer than two samples."""
+        return self._number("stddev")
+
+    def first(self) -> AggregateQuery:
+        """The earliest sample by timestamp, ties by position; None if there is none."""
+        return self._number("first")
+
+    def last(self) -> AggregateQuery:
+        """The latest sample by timestamp, ties by position; None if there is none."""
+        return self._number("last")
+
+    def current(self, **tags: Any) -> AggregateQuery:
+        """The latest value, None if there is none; of a counter its total.
+
+        Args:
+            tags: only samples with these tags, as in `where`.
+        """
+        selection = self.where(**tags) if tags else self
+        operation = "sum" if metric_kind(self.store, self.name) == COUNTER else "current"
+        return selection._number(operation)
+
+    def rate(self, unit: Any = "1m") -> AggregateQuery:
+        """Per unit of time of the range: the increments of a counter, else the number of samples.
+
+        Args:
+            unit: a duration without months, "1m" or "1h".
+        """
+        counter = metric_kind(self.store, self.name) == COUNTER
+        return self._number("rate", None, (when.exact(unit), counter))
+
+    def unique(self, tag: Any = None) -> AggregateQuery:
+        """Distinct users (merged ids are one), or distinct values of a tag; 0 if there is none."""
+        return self._number("unique", tag)
+
+    def events(self) -> EventsQuery:
+        """The samples themselves, newest first."""
+        return EventsQuery(engine=self.store.engine, select=self.select)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class MetricDoor(MetricSelection):
+    """`biz.measure.revenue`: call it to record a sample, or ask for its numbers."""
+
+    def __call__(self, value: Any, *given: Any, **keywords: Any) -> Any:
+        """Record one sample; committed when it returns.
+
+        Args:
+            value: an int, float or Decimal.
+            given: nothing, or one mapping of tags; keywords are then options: `at`, `id`, `user`.
+            keywords: the tags, where no mapping is given.
+        Returns:
+            the stored Measurement.
+        Raises:
+            InvalidValue: a bool, NaN, infinity or text; a tag that can't be stored. InvalidTime.
+        """
+        return self._record(value, given, keywords)
+
+    def set(self, value: Any, *given: Any, **keywords: Any) -> Any:
+        """Record a gauge's value. Raises Conflict if the metric is a counter."""
+        number = values.number(value, self.name)
+        self._use(GAUGE)
+        return self._record(number, given, keywords)
+
+    def increment(self, by: Any = 1, *given: Any, **keywords: Any) -> Any:
+        """Count. Raises InvalidValue for a negative step, Conflict if the metric is a gauge."""
+        number = values.number(by, self.name)
+        if number < 0:
+            raise InvalidValue(
+                f"{self.name}: a counter only goes up, {by!r} is negative: use a gauge, .set()"
+            )
+        self._use(COUNTER)
+        return self._record(number, given, keywords)
+
+    def _record(self, value: Any, given: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        number = values.number(value, self.name)
+        data, options = properties(self.name, given, keywords, _OPTIONS)
+        writer = self.store.writer
+        draft, plain = writer.draft(MEASURE, self.name, data, value=number, **options)
+        return writer.write(draft, plain)
+
+    def _use(self, kind: str) -> None:
+        known = metric_kind(self.store, self.name)
+        if known is None:
+            with self.store.log.transaction() as tx:
+                kept = tx.get("metric", self.name)
+                known = kind if kept is None else kept.decode()
+                if kept is None:
+                    tx.put("metric", self.name, kind.encode())
+        if known != kind:
+            raise Conflict(
+                f"{self.name} is used as a {known}, it can't be used as a {kind}: choose another name"
+            )
+
+    def where(self, *conditions_: Any, **tags: Any) -> MetricSelection:  # type: ignore[override]
+        """Only samples that meet the conditions; see `Selection.where`."""
+        found = conditions(conditions_, tags, self.store.tz)
+        return self._with(self.select.and_where(found))
+
+    def schema(self) -> Lazy[Schema]:
+        """The tags seen, with their types, when first and last."""
+        return Lazy(lambda: schema(self.store.engine, MEASURE, self.name), "schema", self.store.engine)
+
+    def subscribe(self, fn: Any, where: Any = None, name: str | None = None, since: Any = None) -> Any:
+        """Call fn(sample) after the commit of each one from now on, by any process; see track's subscribe."""
+        names = self.select.names
+        return self.store.consumers.subscribe(MEASURE, names, fn, where=where, name=name, since=since)
+
+    def __repr__(self) -> str:
+        return f"biz.measure[{self.name!r}]"
+
+
+_OPTIONS = frozenset(("at", "id", "user"))
