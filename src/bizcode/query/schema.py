@@ -114,9 +114,10 @@ def _tail(session: Any, kind: str, name: str, found: dict[str, dict[str, tuple[i
     if session.pending:
         tables.append((session.pending_table, ""))
     for table, extra in tables:
-        sql = (
-            f"SELECT key, json_type(value), min(moment), max(moment) "
-            f"FROM (SELECT epoch_us(t.timestamp) AS moment, e.key, e.value FROM {table} t, json_each(t.data) e WHERE t.kind = $1 AND t.name = $2{extra}) GROUP BY ALL"
+        inner = (
+            f"SELECT epoch_us(t.timestamp) AS moment, e.key, e.value FROM {table} t, json_each(t.data) e "
+            f"WHERE t.kind = $1 AND t.name = $2{extra}"
         )
+        sql = f"SELECT key, json_type(value), min(moment), max(moment) FROM ({inner}) GROUP BY ALL"
         for key, type, low, high in session.cursor.execute(sql, [kind, name]).fetchall():
             _add(found, key, _SHOWN[type], low, high)
