@@ -1,106 +1,175 @@
-"""Writes that return at once and are committed in groups by a thread of their own."""
+"""Writes that return before their commit."""
 
 from __future__ import annotations
 
+import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..errors import BizError
+from ..errors import StorageError
 from ..record import Draft
 from .interface import Appended
 
-__all__ = ["Buffer"]
+__all__ = ["Buffer", "Later"]
 
-GROUP = 2_000
-DELAY = 0.02
-"""Seconds that a write waits for others at most."""
+DELAY = 0.005
+"""Seconds that the first buffered write waits for company."""
+
+GROUP = 10_000
+"""At most so many in one commit."""
+
+LIMIT = 50_000
+"""With more than so many waiting, the next caller commits them itself."""
 
 
-class _Pending:
-    __slots__ = ("_buffer", "_done", "answer", "draft", "error")
+class Later:
+    """A buffered write: `result()` waits for its commit."""
+
+    __slots__ = ("_answer", "_buffer", "_error", "draft")
 
     def __init__(self, buffer: Buffer, draft: Draft) -> None:
-        self._buffer = buffer
         self.draft = draft
-        self.answer: Appended | None = None
-        self.error: BaseException | None = None
+        self._buffer = buffer
+        self._answer: Appended | None = None
+        self._error: BaseException | None = None
+
+    @property
+    def done(self) -> bool:
+        """Committed or failed."""
+        return self._answer is not None or self._error is not None
 
     def result(self) -> Appended:
-        if self.answer is None and self.error is None:
-            self._buffer.flush()
-        if self.error is not None:
-            raise self.error
-        assert self.answer is not None
-        return self.answer
+        """Its position; waits for the commit, raises what the commit raised."""
+        if not self.done:
+            self._buffer.drain()
+        if self._error is not None:
+            self._buffer.told(self)
+            raise self._error
+        if self._answer is None:
+            raise StorageError("this write was buffered before a fork and belongs to the parent process")
+        return self._answer
 
 
 class Buffer:
-    """Collects drafts; `append` commits them."""
+    """Drafts in the order of their writing, committed in groups by a thread of its own."""
 
     def __init__(self, append: Callable[[Sequence[Draft]], list[Appended]]) -> None:
         self._append = append
-        self._lock = threading.Lock()
-        self._commit = threading.Lock()
-        self._waiting: list[_Pending] = []
-        self._filled = threading.Event()
-        self._closed = False
-        self._failed: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="bizcode-buffer", daemon=True)
-        self._thread.start()
+        self._waiting: deque[Later] = deque()
+        self._draining = threading.Lock()
+        self._news = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._start = threading.Lock()
+        self._failed: Later | None = None
+        self._stopped = False
 
-    def add(self, draft: Draft) -> Any:
-        pending = _Pending(self, draft)
-        with self._lock:
-            self._waiting.append(pending)
-            full = len(self._waiting) >= GROUP
-        if not self._filled.is_set():
-            self._filled.set()
-        if full:
-            self.flush(raising=False)
-        return pending
+    def add(self, draft: Draft) -> Later:
+        """Keep a draft for the next commit."""
+        later = Later(self, draft)
+        waiting = self._waiting
+        waiting.append(later)
+        if not self._news.is_set():
+            self._news.set()
+            if self._thread is None:
+                self._begin()
+        if len(waiting) > LIMIT:
+            self.drain()
+        return later
+
+    def drain(self) -> None:
+        """Commit, in the calling thread, everything that was added until now."""
+        if not self._waiting and not self._draining.locked():
+            return
+        with self._draining:
+            until = self._waiting[-1] if self._waiting else None
+            while until is not None and not until.done:
+                self._commit()
+
+    def told(self, later: Later) -> None:
+        """Its error has reached its writer."""
+        if self._failed is later:
+            self._failed = None
+
+    def check(self) -> None:
+        """Raise the error of a buffered write that nobody has asked for."""
+        failed, self._failed = self._failed, None
+        if failed is not None:
+            raise failed._error  # type: ignore[misc]
+
+    def _commit(self) -> None:
+        group: list[Later] = []
+        try:
+            while self._waiting and len(group) < GROUP:
+                group.append(self._waiting.popleft())
+            self._settle(group)
+        finally:
+            # Interrupted: what has no answer goes back. Buffered drafts carry ids, so that one
+            # that was committed after all is then found and not stored twice.
+            self._waiting.extendleft(later for later in reversed(group) if not later.done)
+
+    def _settle(self, group: list[Later]) -> None:
+        """Commit a group; one that is refused is cut in halves until only the culprits have failed."""
+        try:
+            answers = self._append([later.draft for later in group])
+        except Exception as error:  # noqa: BLE001
+            if len(group) == 1 or isinstance(error, StorageError):
+                for later in group:
+                    later._error = error
+                if self._failed is None:
+                    self._failed = group[0]
+                return
+            middle = len(group) // 2
+            self._settle(group[:middle])
+            self._settle(group[middle:])
+            return
+        for later, answer in zip(group, answers, strict=True):
+            later._answer = answer
+
+    # the thread
+
+    def _begin(self) -> None:
+        with self._start:
+            if self._thread is None and not self._stopped:
+                self._thread = threading.Thread(target=self._run, name="bizcode-log", daemon=True)
+                self._thread.start()
+                _flush_at_end_of_child(self)
 
     def _run(self) -> None:
+        me = threading.current_thread()
         pause = threading.Event()
-        while not self._closed:
-            self._filled.wait()
-            pause.wait(DELAY)
-            self._filled.clear()
-            self.flush(raising=False)
-
-    def flush(self, raising: bool = True) -> None:
-        """Commit what waits. A failed draft's error is raised by its own `result`, and by the next flush."""
-        with self._commit:
-            with self._lock:
-                group, self._waiting = self._waiting, []
-            if group:
-                self._write(group)
-            failed, self._failed = (self._failed, None) if raising else (None, self._failed)
-        if failed is not None:
-            raise failed
-
-    def _write(self, group: list[_Pending]) -> None:
-        try:
-            answers = self._append([pending.draft for pending in group])
-        except BizError as error:
-            if len(group) == 1:
-                group[0].error = self._failed = error
+        while self._thread is me:
+            self._news.wait()
+            if self._stopped:
                 return
-            # One bad draft must not take the others with it.
-            for pending in group:
-                self._write([pending])
-            return
-        except BaseException as error:
-            for pending in group:
-                pending.error = error
-            self._failed = error
-            raise
-        for pending, answer in zip(group, answers, strict=True):
-            pending.answer = answer
+            pause.wait(DELAY)
+            self._news.clear()
+            self.drain()
 
-    def close(self) -> None:
-        self._closed = True
-        self._filled.set()
-        if threading.current_thread() is not self._thread:
-            self._thread.join(timeout=5)
-        self.flush()
+    def stop(self) -> None:
+        """Commit what is left and let the thread end."""
+        self._stopped = True
+        self._news.set()
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+        self.drain()
+
+    def after_fork(self) -> None:
+        """In the child: what waits is the parent's to commit, and the thread is gone."""
+        self._waiting = deque()
+        self._draining = threading.Lock()
+        self._start = threading.Lock()
+        self._news = threading.Event()
+        self._thread = None
+        self._failed = None
+
+
+def _flush_at_end_of_child(buffer: Any) -> None:
+    """A child of multiprocessing leaves without the interpreter's exit functions."""
+    multiprocessing = sys.modules.get("multiprocessing")
+    if multiprocessing is not None and multiprocessing.parent_process() is not None:
+        from multiprocessing import util
+
+        util.Finalize(None, buffer.drain, exitpriority=100)
