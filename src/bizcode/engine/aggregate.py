@@ -259,9 +259,21 @@ def _grouped(
     elif query.operation == "rate":
         low, high = _rate_range(session, query)
         rows = [(key, _rate(session, query, value, low, high)) for key, value in rows]
-    if len(by) == 1:
-        return {key[0]: value for key, value in rows}
-    return dict(rows)
+    return _mapping([(key[0] if len(by) == 1 else key, value) for key, value in rows])
+
+
+def _mapping(rows: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    """A dict of the rows. In Python True == 1, so where both are keys the boolean stands as its text."""
+    result: dict[Any, Any] = {}
+    for key, value in rows:
+        if key in result:
+            key = tuple(map(str, key)) if isinstance(key, tuple) else str(key)
+        result[key] = value
+    return result
+
+
+def _by_key(key: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple((value is None, type(value).__name__, value if value is not None else 0) for value in key)
 
 
 def _filled(session: Session, query: Aggregate, at: int, rows: list[Any]) -> list[Any]:
@@ -277,7 +289,7 @@ def _filled(session: Session, query: Aggregate, at: int, rows: list[Any]) -> lis
     if high is None:
         high = max([session.now + 1, *(start + 1 for start in seen)])
     empty = 0 if query.operation in _ZERO or query.operation == "rate" else None
-    others = list(dict.fromkeys(key[:at] + key[at + 1 :] for key, _ in rows)) if len(query.by) > 1 else [()]
+    others = sorted({key[:at] + key[at + 1 :] for key, _ in rows}, key=_by_key) if len(query.by) > 1 else [()]
     known = dict(rows)
     filled = []
     for start in when.buckets(low, high, unit, session.tz):

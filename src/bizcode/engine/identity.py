@@ -27,6 +27,10 @@ class Identity:
         """The name under which an id counts."""
         return self._name.get(id, id)
 
+    def edges(self) -> list[tuple[str, str]]:
+        """Every merge as (alias, user)."""
+        return list(self._edges.values())
+
     def load(self, pairs: list[tuple[str, bytes]]) -> None:
         """Begin again from the kept merges: the state space "merge", key = position."""
         self._edges = {}

@@ -29,7 +29,8 @@ _TAIL_VALUE = {"int": "value_int", "double": "value"}
 class Column:
     """One column that a plan needs of each record.
 
-    kind: "position", "timestamp", "user" (merged), "name", "number" (BIGINT if only integers occur, else
+    kind: "position", "timestamp", "user" (merged; with name "raw" as it was written), "name",
+    "number" (BIGINT if only integers occur, else
     DOUBLE), "key" (typed if one type occurs, else JSON text; NULL if missing or null), "text", "flag"
     (BOOLEAN of a condition), "experiment" (the variant), "exists".
     """
@@ -211,7 +212,7 @@ def build(
     found = sources(session, select, needed, split)
     low, high = session.range(select).bounds
     readings = {alias: _reading(column, found) for alias, column in columns.items()}
-    merged = session.view.merged and any(column.kind == "user" for column in columns.values())
+    merged = session.view.merged and any(_merges(column) for column in columns.values())
     parts = []
     for source in found:
         where = list(source.filters)
@@ -249,14 +250,18 @@ def build(
         replaced = ", ".join(
             f'coalesce(m."user", r.{identifier(alias)}) AS {identifier(alias)}'
             for alias, column in columns.items()
-            if column.kind == "user"
+            if _merges(column)
         )
-        user = next(alias for alias, column in columns.items() if column.kind == "user")
+        user = next(alias for alias, column in columns.items() if _merges(column))
         sql = (
             f"SELECT r.* REPLACE ({replaced}) FROM ({sql}) r "
             f"LEFT JOIN {session.merges} m ON m.alias = r.{identifier(user)}"
         )
     return Relation(sql, readings)
+
+
+def _merges(column: Column) -> bool:
+    return column.kind == "user" and column.name != "raw"
 
 
 def _reads_name(where: Condition) -> bool:
@@ -303,7 +308,12 @@ def _expression(column: Column, source: Source, reading: str, parameters: Parame
     if column.kind == "text":
         return access.text(piece, column.field)
     if column.kind == "exists":
-        return " OR ".join(piece.exists(path) for path in candidates(column.field.path))
+        first, *others = candidates(column.field.path)
+        parts = [
+            piece.exists(first),
+            *(f"({access.absent(piece, first)} AND {piece.exists(p)})" for p in others),
+        ]
+        return f"({' OR '.join(parts)})"
     if reading in ("int", "double"):
         return access.number(piece, column.field, reading == "int")
     if reading == "text":

@@ -148,15 +148,38 @@ def types(piece: Piece, target: Field) -> frozenset[str]:
     return frozenset().union(*(piece.types(path) for path in candidates(target.path)))
 
 
+def absent(piece: Piece, path: tuple[str, ...]) -> str:
+    """SQL: the path is missing altogether."""
+    if not piece.types(path):
+        return "TRUE"
+    return f"NOT {piece.exists(path)} AND NOT {piece.null(path)}"
+
+
+def _read(piece: Piece, path: tuple[str, ...], before: str, type: str) -> str:
+    """A typed value of a place, which counts only where the places before it are missing."""
+    value = piece.typed(path, type)
+    return value if before == "TRUE" else f"CASE WHEN {before} THEN {value} END"
+
+
+def _places(piece: Piece, target: Field) -> list[tuple[tuple[str, ...], str]]:
+    found = []
+    before = "TRUE"
+    for path in candidates(target.path):
+        if piece.types(path):
+            found.append((path, before))
+            before = absent(piece, path)
+    return found
+
+
 def number(piece: Piece, target: Field, integers: bool) -> str:
     """SQL of the field as BIGINT (if only integers occur anywhere) or DOUBLE, NULL where it is no number."""
     parts = []
-    for path in candidates(target.path):
+    for path, before in _places(piece, target):
         found = piece.types(path)
         if "double" in found:
-            parts.append(piece.typed(path, "double"))
+            parts.append(_read(piece, path, before, "double"))
         if "int" in found:
-            value = piece.typed(path, "int")
+            value = _read(piece, path, before, "int")
             parts.append(value if integers else f"CAST({value} AS DOUBLE)")
     return _coalesce(parts) if parts else f"CAST(NULL AS {'BIGINT' if integers else 'DOUBLE'})"
 
@@ -172,19 +195,23 @@ def boolean(piece: Piece, target: Field) -> str:
 
 
 def _of_type(piece: Piece, target: Field, type: str) -> str:
-    parts = [piece.typed(path, type) for path in candidates(target.path) if type in piece.types(path)]
+    parts = [
+        _read(piece, path, before, type)
+        for path, before in _places(piece, target)
+        if type in piece.types(path)
+    ]
     return _coalesce(parts) if parts else f"CAST(NULL AS {_SQL[type]})"
 
 
 def mixed(piece: Piece, target: Field) -> str:
     """SQL of the field as the JSON text of its value, whole numbers as such; NULL where missing or null."""
     parts = []
-    for path in candidates(target.path):
+    for path, before in _places(piece, target):
         found = piece.types(path)
         for type in ("text", "int", "double", "bool", "json"):
             if type not in found:
                 continue
-            value = piece.typed(path, type)
+            value = _read(piece, path, before, type)
             if type == "json":
                 parts.append(value)
             elif type == "double":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .access import Piece, candidates
+from .access import Piece, absent, candidates
 from .condition import And, Compare, Condition, Not, Or, Predicate, is_number
 from .fields import _FALLBACK, Field
 from .sql import Parameters
@@ -69,7 +69,13 @@ def _compare(condition: Compare, piece: Piece, parameters: Parameters) -> str:
             own = piece.own(field.path[0])
             found = f"({own} IS NOT NULL)" if own else "FALSE"
         else:
-            found = _any(piece.exists(path) for path in paths)
+            first, *others = paths
+            found = _any(
+                [
+                    piece.exists(first),
+                    *(f"({absent(piece, first)} AND {piece.exists(path)})" for path in others),
+                ]
+            )
         return found if value else f"NOT {found}"
     name = field.path[0]
     own = piece.own(name) if len(field.path) == 1 else None
@@ -77,7 +83,7 @@ def _compare(condition: Compare, piece: Piece, parameters: Parameters) -> str:
         return _own(own, name, operator, value, parameters)
     stated = _stated(piece, paths, operator, value, parameters)
     if own is not None and not field._raw and name in _FALLBACK:
-        missing = " AND ".join(f"NOT {piece.exists(p)} AND NOT {piece.null(p)}" for p in paths)
+        missing = " AND ".join(absent(piece, path) for path in paths)
         return f"({stated} OR ({missing} AND {_own(own, name, operator, value, parameters)}))"
     return stated
 
@@ -88,8 +94,7 @@ def _stated(piece: Piece, paths: Any, operator: str, value: Any, parameters: Par
     for at, path in enumerate(paths):
         found = _on(piece, path, operator, value, parameters)
         if at and found != "FALSE":
-            before = f"NOT {piece.exists(paths[0])} AND NOT {piece.null(paths[0])}"
-            found = f"({before} AND {found})"
+            found = f"({absent(piece, paths[0])} AND {found})"
         parts.append(found)
     return _any(parts)
 

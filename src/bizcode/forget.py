@@ -1,0 +1,96 @@
+"""A user's data erased for good: from the tail, the segments, the merges and every file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import orjson
+
+from .engine.identity import Identity
+from .errors import InvalidQuery
+from .record import ENTITY, EVENT, MEASURE, SYSTEM
+from .writer import check_user
+
+if TYPE_CHECKING:
+    from .store import Store
+
+__all__ = ["forget"]
+
+
+def forget(store: Store, user: str) -> int:
+    """Erase every record of a user and of the ids merged with it.
+
+    What is kept is one record that something was erased (of how many records, not whose). Consumers are
+    told by it and rebuild what they derived. Raises InvalidQuery inside `biz.do`; NotFound never: an
+    unknown user has 0 records.
+    """
+    if store.unit() is not None:
+        raise InvalidQuery("forget() can't be undone, so it can't stand inside biz.do: call it outside")
+    user = check_user(user)
+    store.log.flush()
+    identity = Identity()
+    merges = store.log.scan("merge")
+    identity.load(merges)
+    name = identity.user(user)
+    ids = {user, name} | {id for pair in identity.edges() for id in pair if identity.user(id) == name}
+    positions = _positions(store, ids)
+    gone = [key for key, value in merges if ids & set(_ids(value))]
+    entities = sorted({row.entity for row in store.log.at(positions) if row.entity is not None})
+    store.segments.erase(positions)
+    draft, _ = store.writer.draft(SYSTEM, "forget", {"records": len(positions)})
+    with store.log.transaction() as tx:
+        erased = tx.erase(positions)
+        for key in gone:
+            tx.delete("merge", key)
+        for entity in entities:
+            tx.clear("snapshot", entity)
+        for id in ids:
+            tx.delete("activation", id)
+        for position in positions:
+            tx.delete("retracted", f"{position:020d}")
+        epoch = int(tx.get("settings", "erased") or 0) + 1
+        tx.put("settings", "erased", str(epoch).encode())
+        tx.append([draft])
+    store.log.vacuum()
+    return max(erased, len(positions))
+
+
+def _ids(merge: bytes) -> tuple[str, str]:
+    data = orjson.loads(merge)
+    return data["alias"], data["user"]
+
+
+def _positions(store: Store, ids: set[str]) -> list[int]:
+    """Every record that is of one of the ids, or that names one in a merge."""
+    from .engine import Column
+    from .plan.condition import And, Compare, Or
+    from .plan.fields import Field
+    from .plan.select import Select
+    from .plan.sql import Parameters
+
+    wanted = tuple(sorted(ids))
+    found: set[int] = set()
+    columns = {"position": Column("position")}
+    with store.engine.session() as session:
+        for kind in (EVENT, MEASURE, ENTITY, SYSTEM):
+            parameters = Parameters()
+            if kind == SYSTEM:
+                where = Or(
+                    tuple(Compare(Field((name,), raw=True), "in", wanted) for name in ("alias", "user", "id"))
+                )
+                where = And((where,))
+            else:
+                where = And()
+            relation = session.relation(
+                Select(kind=kind, where=where), {**columns, "who": Column("user", name="raw")}, parameters
+            )
+            mine = f"who IN (SELECT unnest({parameters.add(list(wanted))}::VARCHAR[]))"
+            sql = f"SELECT position FROM ({relation.sql})" + (f" WHERE {mine}" if kind != SYSTEM else "")
+            if kind == SYSTEM:
+                parameters.values.pop()
+            found |= {row[0] for row in session.fetch(sql, parameters)}
+        for (kind, _), retracted in session.view.retracted.items():
+            if kind in (EVENT, MEASURE):
+                rows = [*store.log.at(retracted), *store.segments.at(retracted)]
+                found |= {row.position for row in rows if row.user in ids}
+    return sorted(found)
