@@ -16,7 +16,7 @@ from . import buckets
 from .engine import Session
 from .relation import VALUE, Column, Relation
 
-__all__ = ["aggregate", "compile_aggregate", "extent"]
+__all__ = ["aggregate", "compile_aggregate", "decode", "extent"]
 
 EXACT_ROWS = 500_000
 """Up to so many rows sums are compensated (Kahan): the last digit doesn't depend on the order."""
@@ -220,9 +220,10 @@ def _rate(session: Session, query: Aggregate, value: Any, low: int, high: int) -
     return float(value or 0) / ((high - low) / unit)
 
 
-def _decode(
+def decode(
     dimension: Dimension, column: str, relation: Relation, key: Any, buckets_of: dict[int, int], tz: Any
 ) -> Any:
+    """A key as the result shows it: a bucket's aware start, or the property's value with its type."""
     if dimension.kind == "bucket":
         return when.bucket_datetime(buckets_of[key], dimension.name, tz)
     if dimension.kind == "property" and key is not None:
@@ -246,7 +247,7 @@ def _grouped(
     rows: list[tuple[tuple[Any, ...], Any]] = []
     for row in found:
         key = tuple(
-            _decode(dimension, f"k{n}", compiled.relation, row[n], starts, session.tz)
+            decode(dimension, f"k{n}", compiled.relation, row[n], starts, session.tz)
             for n, dimension in enumerate(by)
         )
         rows.append((key, number(row[-1])))

@@ -37,6 +37,12 @@ def expression(column: str, unit: str, tz: ZoneInfo, low: int, high: int) -> str
     return f"epoch_us({moment})"
 
 
+def local(us: str, tz: ZoneInfo, low: int = -(2**52), high: int = 2**52) -> str:
+    """SQL of the wall clock's TIMESTAMP at an instant given in microseconds."""
+    offset = _offset(us, when.offsets(tz, low, high))
+    return f"make_timestamp({us} + {offset})"
+
+
 def _offset(utc: str, offsets: list[tuple[int, int]]) -> str:
     """A balanced tree of comparisons over the instants where the zone's offset changes."""
     if len(offsets) == 1:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -16,7 +17,7 @@ from ..clock import Clock
 from ..errors import BizError, StorageError
 from ..log import Log
 from ..plan import predicates
-from ..plan.condition import Condition
+from ..plan.condition import Among, And, Condition
 from ..plan.select import Select
 from ..plan.sql import Parameters
 from ..record import Stored
@@ -187,13 +188,23 @@ class Session:
 
         A Python predicate among the conditions is run here, row by row, on what the rest lets through.
         """
+        columns = {alias: self._declarative(select, column) for alias, column in columns.items()}
         declarative, python = predicates.split(select.where)
         if python is None:
             return build(self, select, columns, parameters)
-        from dataclasses import replace
-
         select = replace(select, where=declarative)
         return build(self, select, columns, parameters, self._passing(select, python))
+
+    def _declarative(self, select: Select, column: Column) -> Column:
+        """A column whose condition needs Python, with the positions that it lets through in its place."""
+        if column.condition is None:
+            return column
+        declarative, python = predicates.split(column.condition)
+        if python is None:
+            return column
+        # A funnel's step may lie outside the range that bounds its first step: no range here.
+        among = Among(self._passing(Select(kind=select.kind, names=select.names, where=declarative), python))
+        return replace(column, condition=And((declarative, among)))
 
     def _passing(self, select: Select, python: Condition) -> str:
         """A temporary table of the positions of the records that a Python condition lets through."""

@@ -208,7 +208,10 @@ def build(
     """SQL of the selected records with these columns. `positions` names a table that they must be in.
     Conditions that need Python are the session's business: `select.where` must be free of them."""
     needed = paths(select.where, columns.values())
-    split = any(column.kind == "name" for column in columns.values()) or _reads_name(select.where)
+    split = _reads_name(select.where) or any(
+        column.kind == "name" or (column.condition is not None and _reads_name(column.condition))
+        for column in columns.values()
+    )
     found = sources(session, select, needed, split)
     low, high = session.range(select).bounds
     readings = {alias: _reading(column, found) for alias, column in columns.items()}
@@ -265,7 +268,9 @@ def _merges(column: Column) -> bool:
 
 
 def _reads_name(where: Condition) -> bool:
-    return any(path in (("event",), ("type",)) for path in predicates.fields(where))
+    return predicates.named(where) or any(
+        path in (("event",), ("type",)) for path in predicates.fields(where)
+    )
 
 
 def _reading(column: Column, found: list[Source]) -> str:

@@ -15,7 +15,19 @@ from .. import values
 from ..errors import InvalidQuery
 from .fields import MISSING, Field, as_field, read
 
-__all__ = ["OPERATORS", "TRUE", "And", "Compare", "Condition", "Not", "Or", "Predicate", "conditions"]
+__all__ = [
+    "OPERATORS",
+    "TRUE",
+    "Among",
+    "And",
+    "Compare",
+    "Condition",
+    "Named",
+    "Not",
+    "Or",
+    "Predicate",
+    "conditions",
+]
 
 OPERATORS = (
     "eq",
@@ -123,6 +135,23 @@ class Predicate(Condition):
 
     def matches(self, record: Any) -> bool:
         return bool(self.function(record))
+
+
+@dataclass(frozen=True, slots=True)
+class Named(Condition):
+    """The record's type is this name."""
+
+    name: str
+
+    def matches(self, record: Any) -> bool:
+        return record.type == self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Among(Condition):
+    """The record's position is in a table of the engine: what a Python condition has let through."""
+
+    table: str
 
 
 TRUE = And()

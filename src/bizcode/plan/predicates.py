@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from .access import Piece, absent, candidates
-from .condition import And, Compare, Condition, Not, Or, Predicate, is_number
+from .condition import Among, And, Compare, Condition, Named, Not, Or, Predicate, is_number
 from .fields import _FALLBACK, Field
-from .sql import Parameters
+from .sql import Parameters, literal
 
 __all__ = ["predicate", "split"]
 
@@ -35,6 +35,15 @@ def _python(condition: Condition) -> bool:
     )
 
 
+def named(condition: Condition) -> bool:
+    """Whether a condition looks at the record's name."""
+    if isinstance(condition, (And, Or)):
+        return any(map(named, condition.items))
+    if isinstance(condition, Not):
+        return named(condition.item)
+    return isinstance(condition, Named)
+
+
 def fields(condition: Condition) -> set[tuple[str, ...]]:
     """Every path that a condition reads."""
     if isinstance(condition, (And, Or)):
@@ -50,14 +59,21 @@ def predicate(condition: Condition, piece: Piece, parameters: Parameters) -> str
     """SQL of a condition that needs no Python."""
     if isinstance(condition, And):
         parts = [predicate(item, piece, parameters) for item in condition.items]
+        if "FALSE" in parts:
+            return "FALSE"
+        parts = [part for part in parts if part != "TRUE"]
         return f"({' AND '.join(parts)})" if parts else "TRUE"
     if isinstance(condition, Or):
         parts = [predicate(item, piece, parameters) for item in condition.items]
-        return f"({' OR '.join(parts)})" if parts else "FALSE"
+        return "TRUE" if "TRUE" in parts else _any(parts)
     if isinstance(condition, Not):
         return f"NOT {predicate(condition.item, piece, parameters)}"
     if isinstance(condition, Compare):
         return _compare(condition, piece, parameters)
+    if isinstance(condition, Named):
+        return "TRUE" if piece.own("type") == literal(condition.name) else "FALSE"
+    if isinstance(condition, Among):
+        return f"position IN (SELECT position FROM {condition.table})"
     raise TypeError(f"{condition!r} needs Python")
 
 

@@ -10,7 +10,10 @@ from ..errors import BizError, InvalidName, InvalidValue
 from ..plan.select import Select
 from ..query import Lazy
 from ..record import EVENT
+from .cohort import CohortQuery, cohort
 from .event import EventDoor, EventSelection
+from .funnel import FunnelQuery, funnel
+from .ratio import RatioQuery, ratio
 
 if TYPE_CHECKING:
     from ..store import Store
@@ -97,6 +100,28 @@ class Track:
             raise InvalidValue(f"data is {type(data).__name__}, not a mapping of properties")
         options = {key: value for key, value in item.items() if key not in ("event", "data")}
         return writer.draft(EVENT, name, data, **options)
+
+    def ratio(self, numerator: Any, denominator: Any) -> RatioQuery:
+        """Count of one event by count of another; "PageView:/pricing" means where(path="/pricing").
+        0.0 when the denominator is 0; `.unique()` by users."""
+        return ratio(self._store, numerator, denominator)
+
+    def funnel(self, steps: Any) -> FunnelQuery:
+        """How far users get: a list of events' names or `biz.step(name)`. See FunnelQuery."""
+        return funnel(self._store, steps)
+
+    def cohort(
+        self,
+        anchor: Any,
+        activity: Any,
+        periods: int = 8,
+        granularity: str = "week",
+        min_count: int = 1,
+        anchor_kind: str = "first",
+    ) -> CohortQuery:
+        """Who comes back: users by when they did the anchor, and their activity in the periods after it.
+        See CohortQuery."""
+        return cohort(self._store, anchor, activity, periods, granularity, min_count, anchor_kind)
 
     def names(self) -> Lazy[list[str]]:
         """The names of the events seen, in alphabetical order."""
