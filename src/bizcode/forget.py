@@ -8,6 +8,7 @@ import orjson
 
 from .engine.identity import Identity
 from .errors import InvalidQuery
+from .log import Transaction
 from .record import ENTITY, EVENT, MEASURE, SYSTEM
 from .writer import check_user
 
@@ -36,10 +37,10 @@ def forget(store: Store, user: str) -> int:
     positions = _positions(store, ids)
     gone = [key for key, value in merges if ids & set(_ids(value))]
     entities = sorted({row.entity for row in store.log.at(positions) if row.entity is not None})
-    store.segments.erase(positions)
     draft, _ = store.writer.draft(SYSTEM, "forget", {"records": len(positions)})
-    with store.log.transaction() as tx:
-        erased = tx.erase(positions)
+
+    def erase(tx: Transaction) -> None:
+        tx.erase(positions)
         for key in gone:
             tx.delete("merge", key)
         for entity in entities:
@@ -48,11 +49,14 @@ def forget(store: Store, user: str) -> int:
             tx.delete("activation", id)
         for position in positions:
             tx.delete("retracted", f"{position:020d}")
-        epoch = int(tx.get("settings", "erased") or 0) + 1
-        tx.put("settings", "erased", str(epoch).encode())
         tx.append([draft])
-    store.log.vacuum()
-    return max(erased, len(positions))
+
+    # In one transaction with the segments' part: nothing is sealed between the two.
+    try:
+        store.segments.erase(positions, erase)
+    finally:
+        store.log.vacuum()
+    return len(positions)
 
 
 def _ids(merge: bytes) -> tuple[str, str]:

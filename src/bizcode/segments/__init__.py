@@ -1,6 +1,8 @@
-"""Sealed records: typed columns in Parquet files, their catalog, and its upkeep."""
+"""The sealed history: typed columns in Parquet files, the catalog that names them, and their upkeep."""
 
-from .catalog import Catalog, Column, Segment
-from .store import SegmentStore
+from .catalog import Catalog, Segment
+from .doctor import Problem, Report
+from .schema import Column, Schema
+from .store import Compacted, SegmentStore
 
-__all__ = ["Catalog", "Column", "Segment", "SegmentStore"]
+__all__ = ["Catalog", "Column", "Compacted", "Problem", "Report", "Schema", "Segment", "SegmentStore"]

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .catalog import Segment
-from .files import checksum
+import orjson
+
+from ..errors import StorageError
+from ..log import Log
+from . import files
+from .catalog import RANGES, Catalog, Segment
+from .change import DISCARDED
+from .read import open_file
 
 if TYPE_CHECKING:
-    from .store import SegmentStore
+    import numpy as np
 
 __all__ = ["Problem", "Report", "examine"]
 
@@ -44,83 +52,97 @@ class Report:
         return "\n".join(lines)
 
 
-def examine(store: SegmentStore, mend: bool) -> Report:
-    """Files against the catalog, checksums, counts per sealed range of positions, and the log itself."""
-    catalog = store.catalog()
-    problems: list[Problem] = []
-    if mend:
-        store.sweep()
-    problems += _orphans(store, catalog.segments, mend)
-    readable: list[Segment] = []
+def examine(directory: Path, log: Log, catalog: Catalog, mend: bool) -> Report:
+    """Files against the catalog, checksums, records per sealed range of positions, and the log itself.
+    The maintenance lock must be held; what is discarded was swept before."""
+    problems = list(_orphans(directory, log, catalog, mend))
+    positions: list[np.ndarray] = []
     for segment in catalog.segments:
-        problem = _file(store, segment)
-        if problem is None:
-            readable.append(segment)
-        else:
-            problems.append(problem)
-    if len(readable) == len(catalog.segments):
-        problems += _positions(store, readable)
-    problems += [Problem("log", "log.db", f"log.db is damaged: {text}") for text in store.log.check()]
-    tail = len(store.log.read(catalog.sealed_to))
+        try:
+            positions.append(_checked(directory, segment))
+        except StorageError as error:
+            missing = not (directory / segment.file).exists()
+            problems.append(Problem("missing" if missing else "corrupt", segment.file, str(error)))
+    problems += _records(log, catalog, positions)
+    head = log.head()
+    if head < catalog.sealed_to:
+        problems.append(
+            Problem("log", "log.db", f"log.db ends at position {head}, but {catalog.sealed_to} were sealed: "
+                    "it is older than the segments, restore both from one backup")
+        )  # fmt: skip
+    problems += [Problem("log", "log.db", f"log.db is damaged: {text}") for text in log.check()]
+    tail = sum(len(rows) for rows in _tail(log, catalog.sealed_to))
     return Report(sum(s.rows for s in catalog.segments) + tail, len(catalog.segments), problems)
 
 
-def _orphans(store: SegmentStore, segments: tuple[Segment, ...], mend: bool) -> list[Problem]:
-    known = {segment.file for segment in segments} | {file for file, _ in store.log.scan("garbage")}
-    found = []
-    root = store.directory / "segments"
+def _tail(log: Log, after: int) -> Iterator[list[object]]:
+    while rows := log.read(after, limit=20_000):
+        yield list(rows)
+        after = rows[-1].position
+
+
+def _orphans(directory: Path, log: Log, catalog: Catalog, mend: bool) -> Iterator[Problem]:
+    known = {segment.file for segment in catalog.segments} | {file for file, _ in log.scan(DISCARDED)}
+    root = directory / files.ROOT
     for path in sorted(root.rglob("*")) if root.exists() else []:
-        file = path.relative_to(store.directory).as_posix()
+        file = path.relative_to(directory).as_posix()
         if path.is_dir() or file in known:
             continue
-        if mend:
-            path.unlink(missing_ok=True)
-        found.append(
-            Problem("orphan", file, f"{file} belongs to no record: a crash left it behind", mended=mend)
-        )
-    return found
+        # Only what this library writes is its to delete.
+        ours = path.suffix == ".parquet" or path.name.endswith(files.TEMPORARY)
+        if mend and ours:
+            files.remove(path)
+        told = "is named by nothing: a crash left it behind" if ours else "is no segment: move it elsewhere"
+        yield Problem("orphan", file, f"{file} {told}", mended=mend and ours)
 
 
-def _file(store: SegmentStore, segment: Segment) -> Problem | None:
-    path = store.directory / segment.file
-    if not path.exists():
-        return Problem("missing", segment.file, f"{segment.file} is missing: {segment.rows} records are lost")
-    if path.stat().st_size != segment.bytes or checksum(path) != segment.checksum:
-        return Problem(
-            "corrupt",
-            segment.file,
-            f"{segment.file} is damaged ({segment.rows} {segment.name} records): restore it from a backup",
-        )
-    return None
-
-
-def _positions(store: SegmentStore, segments: list[Segment]) -> list[Problem]:
-    """Each sealed range of positions holds as many records as were sealed, none twice."""
+def _checked(directory: Path, segment: Segment) -> np.ndarray:
+    """The positions in a file that is as the catalog says, sorted. Raises StorageError for any other."""
+    path = directory / segment.file
+    held = f"{segment.rows} records of {segment.kind} {segment.name!r}"
+    with open_file(directory, segment) as file:
+        if path.stat().st_size != segment.bytes or files.checksum(path) != segment.checksum:
+            raise StorageError(
+                f"{segment.file} was changed or damaged on disk ({held}): restore it from a backup, "
+                "the rest stays readable"
+            )
+        table = file.read(["position", "timestamp"])
     import numpy as np
-    import pyarrow.parquet as pq
 
-    parts = [
-        pq.ParquetFile(store.directory / segment.file).read(["position"]).column(0).to_numpy()
-        for segment in segments
-    ]
-    positions = np.sort(np.concatenate(parts)) if parts else np.array([], dtype=np.int64)
-    found = []
+    positions, times = table["position"].to_numpy(), table["timestamp"].cast("int64").to_numpy()
+    found = (len(positions), positions.min(), positions.max(), times.min(), times.max())
+    said = (segment.rows, segment.first_position, segment.last_position, segment.min_time, segment.max_time)
+    if found != said:
+        raise StorageError(f"{segment.file} is another file than the catalog says ({held}): restore both")
+    order = np.lexsort((positions, times))
+    if not bool((order[1:] > order[:-1]).all()):
+        raise StorageError(f"{segment.file} is not in order of time ({held}): restore it from a backup")
+    return np.sort(positions)
+
+
+def _records(log: Log, catalog: Catalog, parts: list[np.ndarray]) -> Iterator[Problem]:
+    """Each sealed range of positions holds as many records as were sealed, none of them twice."""
+    import numpy as np
+
+    positions = np.sort(np.concatenate(parts)) if parts else np.zeros(0, np.int64)
     twice = positions[1:][positions[1:] == positions[:-1]]
     if len(twice):
-        found.append(
-            Problem("duplicate", "segments", f"position {twice[0]} is in two segments ({len(twice)} such)")
+        yield Problem(
+            "duplicate",
+            files.ROOT,
+            f"position {twice[0]} is in two segments, and {len(twice) - 1} others are",
         )
-    start = 0
-    for key, value in store.log.scan("sealed"):
-        end = int(key)
-        low, high = np.searchsorted(positions, [start, end], side="right")
-        if high - low != int(value):
-            found.append(
-                Problem(
-                    "count",
-                    "segments",
-                    f"positions {start + 1} to {end} hold {high - low} records, {int(value)} were sealed",
-                )
+    complete = len(parts) == len(catalog.segments)
+    end = 0
+    for _, value in log.scan(RANGES):
+        first, last, rows = orjson.loads(value)
+        low, high = np.searchsorted(positions, [first, last + 1])
+        if high - low != rows and complete:
+            yield Problem(
+                "count",
+                files.ROOT,
+                f"positions {first} to {last} hold {high - low} records, {rows} were sealed",
             )
-        start = end
-    return found
+        end = max(end, last)
+    if len(positions) and positions[-1] > max(end, catalog.sealed_to):
+        yield Problem("count", files.ROOT, f"position {positions[-1]} is in a segment, but was never sealed")

@@ -1,60 +1,121 @@
-"""Records taken out of the files for good."""
+"""Records taken out of the files for good: the files that hold them are written anew without them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import StorageError
-from .catalog import Segment
-from .merge import read
-from .seal import publish, store_table
+import orjson
+
+from ..log import Log, Transaction
+from . import files, schema
+from .catalog import RANGES, SEGMENTS, Catalog, Segment
+from .change import change, discard, written
+from .read import Files, columns_of, damaged, open_file
+from .schema import Schema
+from .seal import ERASED
+from .write import write
 
 if TYPE_CHECKING:
-    from .store import SegmentStore
+    import numpy as np
+    import pyarrow as pa
 
 __all__ = ["erase"]
 
-PATIENCE = 30.0
-"""Seconds to wait for running queries to end before the old files can be deleted."""
 
+def erase(
+    directory: Path,
+    log: Log,
+    held: Files,
+    catalog: Catalog,
+    positions: Iterable[int],
+    also: Callable[[Transaction], None] | None,
+) -> int:
+    """Take the records at the positions out of the catalog's files, and run `also` in the transaction that
+    does it; how many were sealed. The maintenance lock must be held. The old files remain to be deleted."""
+    import numpy as np
 
-def erase(store: SegmentStore, positions: set[int]) -> int:
-    """Rewrite each file that holds one of the positions; how many records went."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    gone = 0
-    ranges: dict[int, int] = {}
-    bounds = [(int(key), int(value)) for key, value in store.log.scan("sealed")]
+    wanted = np.unique(np.fromiter(positions, np.int64))
     removed: list[Segment] = []
-    added: list[Segment] = []
-    for segment in store.catalog().segments:
-        here = [p for p in positions if segment.first_position <= p <= segment.last_position]
-        if not here:
-            continue
-        table = read(store, [segment])
-        mask = pc.is_in(table.column("position"), pa.array(here, pa.int64()))
-        found = table.filter(mask).column("position").to_pylist()
-        if not found:
-            continue
-        kept = table.filter(pc.invert(mask))
-        removed.append(segment)
-        if kept.num_rows:
-            added.append(store_table(store, segment.kind, segment.name, kept, segment.rest))
-        gone += len(found)
-        for position in found:
-            end = next(until for until, _ in bounds if until >= position)
-            ranges[end] = ranges.get(end, 0) + 1
-    if removed:
-        counts = dict(bounds)
-        with store.log.transaction() as tx:
-            publish(tx, added, removed, {})
-            for end, count in ranges.items():
-                tx.put("sealed", f"{end:020d}", str(counts[end] - count).encode())
-        store.sweep(PATIENCE)
-        if store.log.scan("garbage", limit=1):
-            raise StorageError(
-                "the records are erased from the catalog, but a query that has run for 30 s still holds the old "
-                "files: `bizcode doctor --mend` deletes them once it has ended"
-            )
-    return gone
+    gone: list[np.ndarray] = []
+    with files.explained(f"erasing in {directory / files.ROOT}", directory), written(directory, log) as made:
+        for segment in held.holding(catalog.segments, wanted):
+            found = held.positions(segment)
+            here = found[np.isin(found, wanted)]
+            if not len(here):
+                continue
+            removed.append(segment)
+            gone.append(here)
+            if len(here) < segment.rows:
+                made.append(_rewritten(directory, segment, wanted))
+        erased = np.sort(np.concatenate(gone)) if gone else np.zeros(0, np.int64)
+
+        def commit(tx: Transaction) -> None:
+            discard(tx, removed)
+            for grown in _schemas(catalog, removed, made):
+                tx.put(schema.SPACE, grown.key, grown.to_json())
+            for segment in made:
+                tx.put(SEGMENTS, segment.id, segment.to_json(catalog.schema(segment.kind, segment.name)))
+            if len(erased):
+                for key, value in tx.scan(RANGES):
+                    first, last, rows = orjson.loads(value)
+                    low, high = erased.searchsorted([first, last + 1])
+                    if high > low:
+                        tx.put(RANGES, key, orjson.dumps([first, last, rows - int(high - low)]))
+            tx.put(*ERASED, str(int(tx.get(*ERASED) or 0) + 1).encode())
+            if also is not None:
+                also(tx)
+
+        change(log, catalog.state, commit)
+    return len(erased)
+
+
+def _rewritten(directory: Path, segment: Segment, without: np.ndarray) -> Segment:
+    with open_file(directory, segment) as file:
+        live = {"position"}
+        for table in _groups(directory, segment, file, without):
+            live |= {name for name in table.column_names if table[name].null_count < table.num_rows}
+        columns = [column for column in columns_of(file) if column.column in live]
+        leaves = {column.column for column in columns_of(file)} | {"value", "value:int"}
+        names = [name for name in file.schema_arrow.names if name in live or name not in leaves]
+        tables = (table.select(names) for table in _groups(directory, segment, file, without))
+        first = next(tables)
+        return write(
+            directory,
+            segment.kind,
+            segment.name,
+            segment.first_position,
+            columns,
+            chain([first], tables),
+            first,
+        )
+
+
+def _groups(directory: Path, segment: Segment, file: object, without: np.ndarray) -> Iterator[pa.Table]:
+    import numpy as np
+    import pyarrow as pa
+
+    for n in range(file.num_row_groups):  # type: ignore[attr-defined]
+        try:
+            table = file.read_row_group(n, use_threads=False)  # type: ignore[attr-defined]
+        except (OSError, pa.ArrowException) as error:
+            raise damaged(directory, segment, error) from error
+        table = table.filter(pa.array(~np.isin(table["position"].to_numpy(), without)))
+        if table.num_rows:
+            yield table
+
+
+def _schemas(catalog: Catalog, removed: list[Segment], made: list[Segment]) -> Iterator[Schema]:
+    """The schemas that lose columns, because no file has them any more: names can tell of a user too."""
+    old = {segment.id for segment in removed}
+    for kind, name in dict.fromkeys((segment.kind, segment.name) for segment in removed):
+        left = [s for s in catalog.of(kind, name) if s.id not in old]
+        left += [s for s in made if (s.kind, s.name) == (kind, name)]
+        columns = frozenset().union(*(s.columns for s in left))
+        rest = frozenset().union(*(s.rest or () for s in left))
+        known = catalog.schema(kind, name)
+        kept = known.keep(columns, None if "*" in rest else rest)
+        if kept != known:
+            yield kept

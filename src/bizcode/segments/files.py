@@ -1,187 +1,112 @@
-"""One Parquet file: how it is encoded, written durably, and read in parts."""
+"""The files themselves: where they lie, written whole or not at all, checksums, errors that say what happened."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
-from collections.abc import Iterable
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from ..errors import StorageError
 
-__all__ = ["SegmentFile", "checksum", "directory_of", "write"]
+__all__ = ["ROOT", "TEMPORARY", "checksum", "explained", "new_file", "relative", "remove", "sync_directory"]
 
-ROW_GROUP = 122_880
-_SAMPLE = 20_000
-
-
-def directory_of(kind: str, name: str) -> str:
-    """Where the segments of a name lie, below the store's directory."""
-    escaped = quote(name, safe=" ").replace(".", "%2E")
-    return f"segments/{kind}/{escaped[:150] if len(escaped) <= 150 else _short(escaped)}"
+ROOT = "segments"
+TEMPORARY = ".part"
 
 
-def _short(text: str) -> str:
-    return f"{text[:100]}~{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+def relative(kind: str, name: str, first: int) -> tuple[str, str]:
+    """A new segment's id and its file relative to the store: segments/<kind>/<name>/<id>.parquet.
+    `first` is the position from which it holds records, for those who look at the directory."""
+    id = f"{first:012d}-{secrets.token_hex(6)}"
+    return id, f"{ROOT}/{kind}/{_escaped(name)}/{id}.parquet"
 
 
-def checksum(path: Path) -> str:
-    """BLAKE2 of a file's bytes."""
-    digest = hashlib.blake2b(digest_size=16)
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+def _escaped(name: str) -> str:
+    """A name as a directory, readable where it can be; long ones are cut and told apart by a hash."""
+    text = quote(name, safe="")
+    if text.startswith("."):
+        text = f"%2E{text[1:]}"
+    if len(text) > 120:
+        text = f"{text[:100]}~{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+    return text
 
 
-def write(table: Any, path: Path) -> None:
-    """Write a table and sync it to the disk. Raises StorageError; nothing half-written stays."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    dictionary, encoding = _encodings(table)
-    partial = path.with_suffix(".partial")
+@contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """A temporary file beside the path, which takes its place, synced, at the end of the block;
+    on an error nothing is left."""
+    temporary = path.with_name(f".{path.name}{TEMPORARY}")
+    _make(path.parent)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            pq.write_table(
-                table,
-                file,
-                compression="zstd",
-                row_group_size=ROW_GROUP,
-                use_dictionary=dictionary or False,
-                column_encoding=encoding,
-                data_page_version="2.0",
-                write_statistics=True,
-                dictionary_pagesize_limit=8 << 20,
-                sorting_columns=[pq.SortingColumn(1), pq.SortingColumn(0)],
-            )
-            file.flush()
-            os.fsync(file.fileno())
-        partial.rename(path)
-        _sync_directory(path.parent)
-    except (OSError, pa.ArrowException) as error:
-        partial.unlink(missing_ok=True)
-        raise StorageError(f"{path.parent} can't be written: {error}") from error
+        yield temporary
+        with temporary.open("rb") as handle:
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+        sync_directory(path.parent)
+    except BaseException:
+        remove(temporary)
+        raise
 
 
-def _sync_directory(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
+def _make(directory: Path) -> None:
+    if not directory.is_dir():
+        _make(directory.parent)
+        directory.mkdir(exist_ok=True)
+        sync_directory(directory.parent)
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the names in a directory survive a power cut."""
+    handle = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
 
 
-def _encodings(table: Any) -> tuple[list[str], dict[str, str]]:
-    """For each column the smaller of dictionary and the type's own encoding, found on a sample."""
+def remove(path: Path) -> bool:
+    """Delete a file; False if it was gone already."""
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file's bytes, as `sha256sum` prints it."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+@contextmanager
+def explained(what: str, directory: Path) -> Iterator[None]:
+    """Turn the system's errors inside into a StorageError that says what failed and why."""
     import pyarrow as pa
 
-    dictionary: list[str] = []
-    encoding: dict[str, str] = {}
-    step = max(1, table.num_rows // _SAMPLE)
-    start = (table.num_rows - min(table.num_rows, _SAMPLE)) // 2
-    sample = table.slice(start, _SAMPLE) if step > 1 else table
-    for name in table.column_names:
-        kind = table.schema.field(name).type
-        if pa.types.is_floating(kind):
-            own = "BYTE_STREAM_SPLIT"
-        elif pa.types.is_integer(kind) or pa.types.is_timestamp(kind):
-            own = "DELTA_BINARY_PACKED"
-        elif pa.types.is_boolean(kind):
-            continue
-        else:
-            own = "PLAIN"
-        column = sample.select([name])
-        if name == "position" or _size(column, False, own) <= _size(column, True, None):
-            encoding[name] = own
-        else:
-            dictionary.append(name)
-    return dictionary, encoding
+    try:
+        yield
+    except pa.ArrowInvalid as error:
+        raise StorageError(f"{what}: {str(error).splitlines()[0]}") from error
+    except OSError as error:
+        reason = {
+            errno.ENOSPC: f"the disk that holds {directory} is full",
+            errno.EDQUOT: f"the disk quota for {directory} is used up",
+            errno.EFBIG: f"a file in {directory} would be larger than allowed",
+            errno.EROFS: f"{directory} is read-only",
+            errno.EACCES: f"{directory} may not be written",
+            errno.EPERM: f"{directory} may not be written",
+        }.get(error.errno or _arrow_errno(error), str(error).splitlines()[0] if str(error) else repr(error))
+        raise StorageError(f"{what} failed: {reason}; nothing was changed") from error
 
 
-def _size(column: Any, dictionary: bool, own: str | None) -> int:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    sink = pa.BufferOutputStream()
-    name = column.column_names[0]
-    pq.write_table(
-        column,
-        sink,
-        compression="zstd",
-        use_dictionary=dictionary,
-        column_encoding=None if own is None else {name: own},
-        data_page_version="2.0",
-        write_statistics=False,
-    )
-    return sink.getvalue().size
-
-
-class SegmentFile:
-    """Reads the parts of a file that may hold certain positions or times."""
-
-    def __init__(self, path: Path) -> None:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        try:
-            self.file = pq.ParquetFile(path, memory_map=True)
-        except (OSError, pa.ArrowException) as error:
-            raise StorageError(
-                f"the segment {path.name} can't be read; `bizcode doctor` tells more: {error}"
-            ) from error
-        self.path = path
-        self._cached: dict[int, Any] = {}
-        metadata = self.file.metadata
-        index = self.file.schema_arrow.get_field_index("position")
-        self.groups: list[tuple[int, int]] = []
-        for n in range(metadata.num_row_groups):
-            statistics = metadata.row_group(n).column(index).statistics
-            self.groups.append((statistics.min, statistics.max))
-
-    def rows(self, low: int, high: int) -> Any:
-        """The rows with low <= position <= high, None if there are none."""
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
-        wanted = [n for n, (first, last) in enumerate(self.groups) if first <= high and last >= low]
-        self._cached = {n: table for n, table in self._cached.items() if self.groups[n][1] >= low}
-        parts = []
-        for n in wanted:
-            table = self._cached.get(n)
-            if table is None:
-                table = self._cached[n] = self._group(n)
-            position = table.column("position")
-            parts.append(
-                table.filter(pc.and_(pc.greater_equal(position, low), pc.less_equal(position, high)))
-            )
-        found = pa.concat_tables(parts) if parts else None
-        return found if found is not None and found.num_rows else None
-
-    def at(self, positions: Iterable[int]) -> Any:
-        """The rows with these positions, None if there are none."""
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
-        wanted = sorted(positions)
-        values = pa.array(wanted, pa.int64())
-        parts = []
-        for n, (first, last) in enumerate(self.groups):
-            if first <= wanted[-1] and last >= wanted[0] and any(first <= p <= last for p in wanted):
-                table = self._group(n)
-                parts.append(table.filter(pc.is_in(table.column("position"), values)))
-        found = pa.concat_tables(parts) if parts else None
-        return found if found is not None and found.num_rows else None
-
-    def _group(self, n: int) -> Any:
-        import pyarrow as pa
-
-        try:
-            return self.file.read_row_group(n)
-        except (OSError, pa.ArrowException) as error:
-            raise StorageError(
-                f"the segment {self.path.name} can't be read; `bizcode doctor` tells more: {error}"
-            ) from error
+def _arrow_errno(error: OSError) -> int:
+    text = str(error)
+    at = text.find("[errno ")
+    digits = text[at + 7 :].partition("]")[0] if at >= 0 else ""
+    return int(digits) if digits.isdecimal() else 0

@@ -1,110 +1,221 @@
-"""Small files of one name become larger ones, in tiers, so that each record is rewritten a few times at most."""
+"""Small files of one name become larger ones, in tiers, so that each record is rewritten a few times at most.
+
+Files that are neighbours in position are merged, streaming: each is sorted by time already, so memory holds
+one row group of the result. Where ints and doubles of one leaf meet, they become doubles if that is exact.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .catalog import Segment
+from ..log import Log, Transaction
+from . import files
+from .arrow import compute
+from .catalog import SEGMENTS, Catalog, Segment
+from .change import change, discard, written
 from .leaves import EXACT
-from .seal import publish, store_table
+from .leaves import Path as LeafPath
+from .read import columns_of, damaged, open_file
+from .schema import FIXED, REST, Column
+from .write import group_rows, write
 
 if TYPE_CHECKING:
-    from .store import SegmentStore
+    import pyarrow as pa
 
-__all__ = ["merge", "read"]
+__all__ = ["LARGEST", "merge_run", "runs"]
 
 LARGEST = 2_000_000
-TIERS = (20_000, 200_000, LARGEST)
-FAN = 8
+LARGEST_BYTES = 512 * 2**20
+FAN = 4
+_BATCH = 32_768
 
 
-def merge(store: SegmentStore, all: bool = False) -> int:
-    """Merge what is due: eight files of one name and tier, or with `all` whatever is below the largest size."""
-    gone = 0
-    catalog = store.catalog()
-    for kind, name in sorted({(s.kind, s.name) for s in catalog.segments}):
-        for group in _groups(catalog.of(kind, name), all):
-            gone += _merge(store, kind, name, group)
-    return gone
+def runs(segments: list[Segment], all: bool = False) -> list[list[Segment]]:
+    """Neighbours worth merging into one file each, oldest first.
+
+    At least four, of which none makes up more than half: so a record's file at least doubles each time it is
+    rewritten. With `all` any two that fit.
+
+    Args:
+        segments: of one name, in order of position.
+    """
+    found: list[list[Segment]] = []
+    start = 0
+    while start < len(segments):
+        best = 0
+        rows = size = largest = 0
+        for n, segment in enumerate(segments[start:], 1):
+            rows, size, largest = rows + segment.rows, size + segment.bytes, max(largest, segment.rows)
+            if rows > LARGEST or size > LARGEST_BYTES:
+                break
+            if (n >= 2) if all else (n >= FAN and largest * 2 <= rows):
+                best = n
+        if best:
+            found.append(segments[start : start + best])
+        start += best or 1
+    return found
 
 
-def _groups(segments: list[Segment], all: bool) -> list[list[Segment]]:
-    """Runs of files to merge into one each, none larger than the largest size."""
-    found = []
-    tiers = [LARGEST] if all else TIERS
-    low = 0
-    for tier in tiers:
-        members = sorted(
-            (s for s in segments if low <= s.rows < tier), key=lambda s: (s.min_time, s.first_position)
-        )
-        low = tier
-        group: list[Segment] = []
-        for segment in members:
-            if sum(s.rows for s in group) + segment.rows > LARGEST:
-                found.append(group)
-                group = []
-            group.append(segment)
-        found.append(group)
-    least = 2 if all else FAN
-    return [group for group in found if len(group) >= least]
+def merge_run(directory: Path, log: Log, catalog: Catalog, run: list[Segment]) -> None:
+    """Make one file of a run. The maintenance lock must be held.
 
-
-def _merge(store: SegmentStore, kind: str, name: str, group: list[Segment]) -> int:
-    table = retyped(store, kind, name, read(store, group))
-    rests = [s.rest for s in group if s.rest is not None]
-    rest = None
-    if rests:
-        names = sorted({key for found in rests for key in found})
-        rest = ("*",) if "*" in names or len(names) > 1_000 else tuple(names)
-    merged = store_table(store, kind, name, table, rest)
-    with store.log.transaction() as tx:
-        publish(tx, [merged], group, {})
-    return len(group)
-
-
-def read(store: SegmentStore, group: list[Segment]) -> Any:
-    """All rows of several files of one name, sorted by (timestamp, position)."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from ..errors import StorageError
-
-    tables = []
-    for segment in group:
-        path = store.directory / segment.file
+    Raises:
+        StorageError: a file is damaged, or the new one can't be written; nothing has changed then.
+    """
+    kind, name = run[0].kind, run[0].name
+    with files.explained(f"merging in {directory / files.ROOT}", directory), written(directory, log) as made:
+        inputs = [_Input(directory, segment) for segment in run]
         try:
-            tables.append(pq.ParquetFile(path).read())
-        except (OSError, pa.ArrowException) as error:
-            raise StorageError(
-                f"the segment {path.name} can't be read; `bizcode doctor` tells more: {error}"
-            ) from error
-    table = pa.concat_tables(tables, promote_options="default")
-    return table.sort_by([("timestamp", "ascending"), ("position", "ascending")])
+            shape = _Shape(kind, inputs, catalog)
+            tables = _merged(inputs, shape)
+            first = next(tables)
+            made.append(
+                write(
+                    directory, kind, name, run[0].first_position, shape.columns, chain([first], tables), first
+                )
+            )
+        finally:
+            for each in inputs:
+                each.file.close()
+
+        def commit(tx: Transaction) -> None:
+            discard(tx, run)
+            tx.put(SEGMENTS, made[0].id, made[0].to_json(catalog.schema(kind, name)))
+
+        change(log, catalog.state, commit)
 
 
-def retyped(store: SegmentStore, kind: str, name: str, table: Any) -> Any:
-    """Where a leaf has ints in one column and floats in another, one column of floats if each int is exact."""
-    present = set(table.column_names)
-    by_path: dict[tuple[str, ...], dict[str, str]] = {}
-    for column in store.catalog().columns(kind, name):
-        if column.column in present:
-            by_path.setdefault(column.path, {})[column.type] = column.column
-    pairs = [
-        (types["int"], types["double"]) for types in by_path.values() if {"int", "double"} <= types.keys()
-    ]
-    if {"value", "value:int"} <= present:
-        pairs.append(("value:int", "value"))
-    for ints, doubles in pairs:
-        table = _folded(table, ints, doubles)
-    return table
+class _Input:
+    """One file, read from its beginning to its end."""
+
+    def __init__(self, directory: Path, segment: Segment) -> None:
+        self.directory = directory
+        self.segment = segment
+        self.file = open_file(directory, segment)
+        self.columns = columns_of(self.file)
+        self._batches = self.file.iter_batches(_BATCH, use_threads=False)
+        self._ready: list[pa.RecordBatch] = []
+
+    def keys(self) -> tuple[Any, Any]:
+        """Times and positions of all rows."""
+        table = self._checked(lambda: self.file.read(["position", "timestamp"], use_threads=False))
+        return table["timestamp"].cast("int64").to_numpy(), table["position"].to_numpy()
+
+    def peek(self) -> float:
+        """Bytes of a row in memory, by the first batch."""
+        if not self._ready:
+            self._ready.append(self._checked(lambda: next(self._batches)))
+        return self._ready[0].nbytes / max(1, self._ready[0].num_rows)
+
+    def take(self, count: int) -> pa.Table:
+        """The next rows."""
+        import pyarrow as pa
+
+        taken = []
+        while count:
+            batch = self._ready.pop() if self._ready else self._checked(lambda: next(self._batches))
+            if batch.num_rows > count:
+                self._ready.append(batch.slice(count))
+                batch = batch.slice(0, count)
+            taken.append(batch)
+            count -= batch.num_rows
+        return pa.Table.from_batches(taken)
+
+    def _checked(self, read: Any) -> Any:
+        import pyarrow as pa
+
+        try:
+            return read()
+        except (OSError, pa.ArrowException, StopIteration) as error:
+            raise damaged(self.directory, self.segment, error) from error
+
+    def bounds(self, column: str) -> tuple[int, int]:
+        """Lowest and highest value of an integer column, by the footer."""
+        metadata = self.file.metadata
+        number = self.file.schema_arrow.get_field_index(column)
+        found = [metadata.row_group(n).column(number).statistics for n in range(metadata.num_row_groups)]
+        found = [s for s in found if s is not None and s.has_min_max]
+        return min((s.min for s in found), default=0), max((s.max for s in found), default=0)
 
 
-def _folded(table: Any, ints: str, doubles: str) -> Any:
+class _Shape:
+    """The columns of the merged file, and which int columns go into which double columns."""
+
+    def __init__(self, kind: str, inputs: list[_Input], catalog: Catalog) -> None:
+        import pyarrow as pa
+
+        types: dict[str, pa.DataType] = {}
+        for each in inputs:
+            for field in each.file.schema_arrow:
+                types.setdefault(field.name, field.type)
+        known = {column.column: column for each in inputs for column in each.columns}
+        self.folds: dict[str, str] = {}
+        doubles: dict[LeafPath, str] = {c.path: c.column for c in known.values() if c.type == "double"}
+        for column in known.values():
+            if column.type == "int" and column.path in doubles:
+                self._fold(inputs, column.column, doubles[column.path])
+        if "value" in types and "value:int" in types and "value" in FIXED[kind]:
+            self._fold(inputs, "value:int", "value")
+        order = {column.column: n for n, column in enumerate(catalog.columns(kind, inputs[0].segment.name))}
+        self.columns: list[Column] = sorted(
+            (column for column in known.values() if column.column not in self.folds),
+            key=lambda column: order.get(column.column, len(order)),
+        )
+        fixed = [name for name in FIXED[kind] if name in types and name != REST and name not in self.folds]
+        names = [*fixed, *(column.column for column in self.columns), REST]
+        self.schema = pa.schema([(name, types[name]) for name in names])
+
+    def _fold(self, inputs: list[_Input], ints: str, doubles: str) -> None:
+        for each in inputs:
+            if ints in each.file.schema_arrow.names:
+                low, high = each.bounds(ints)
+                if low < -EXACT or high > EXACT:
+                    return
+        self.folds[ints] = doubles
+
+    def conform(self, table: pa.Table) -> pa.Table:
+        """A file's rows in this shape."""
+        import pyarrow as pa
+
+        pc = compute()
+
+        present = set(table.column_names)
+        held = {name: table[name] for name in present}
+        for ints, doubles in self.folds.items():
+            if ints in present:
+                whole = pc.cast(held[ints], pa.float64())
+                held[doubles] = pc.coalesce(held[doubles], whole) if doubles in present else whole
+        rows = table.num_rows
+        return pa.table(
+            [held[field.name] if field.name in held else pa.nulls(rows, field.type) for field in self.schema],
+            schema=self.schema,
+        )
+
+
+def _merged(inputs: list[_Input], shape: _Shape) -> Iterator[pa.Table]:
+    """The rows of all inputs by time and position, a row group at a time."""
+    import numpy as np
     import pyarrow as pa
-    import pyarrow.compute as pc
 
-    span = pc.min_max(table.column(ints)).as_py()
-    if span["min"] is not None and not -EXACT <= span["min"] <= span["max"] <= EXACT:
-        return table
-    both = pc.coalesce(table.column(doubles), table.column(ints).cast(pa.float64()))
-    return table.set_column(table.column_names.index(doubles), doubles, both).drop_columns([ints])
+    keys = [each.keys() for each in inputs]
+    counts = [len(times) for times, _ in keys]
+    starts = np.cumsum([0, *counts])
+    order = np.lexsort((np.concatenate([k[1] for k in keys]), np.concatenate([k[0] for k in keys])))
+    del keys
+    source = np.searchsorted(starts, order, side="right") - 1
+    size = group_rows(len(order), int(sum(each.peek() * n for each, n in zip(inputs, counts, strict=True))))
+    taken = np.zeros(len(inputs), np.int64)
+    for start in range(0, len(order), size):
+        rows, origin = order[start : start + size], source[start : start + size]
+        wanted = np.bincount(origin, minlength=len(inputs))
+        part = pa.concat_tables(
+            shape.conform(each.take(int(n))) for each, n in zip(inputs, wanted, strict=True) if n
+        )
+        # Each input's rows come in its own order, one after the other: find each among what was taken.
+        before = np.cumsum(wanted) - wanted
+        index = rows - starts[origin] - taken[origin] + before[origin]
+        taken += wanted
+        yield part if bool((index[1:] > index[:-1]).all()) else part.take(pa.array(index))

@@ -1,36 +1,37 @@
-"""The segments of one store: seal, merge, read, erase, check."""
+"""The sealed history of one store: sealing, reading, merging, erasing, checking."""
 
 from __future__ import annotations
 
-import fcntl
-import os
 import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from ..errors import StorageError
-from ..log import Log, Reader
+from ..log import Log, Reader, Transaction
 from ..record import Stored
-from . import doctor, erase, merge, seal
-from .catalog import Catalog, Segment, load
-from .files import SegmentFile
-from .leaves import rebuild
+from .catalog import Catalog, State, load
+from .change import swept
+from .doctor import Report, examine
+from .erase import erase
+from .merge import merge_run, runs
+from .read import Files
+from .readers import Readers, exclusive
+from .schema import Schema
+from .seal import seal_piece
 
-if TYPE_CHECKING:
-    from .doctor import Report
-
-__all__ = ["Compacted", "SegmentStore"]
+__all__ = ["SEAL_ROWS", "Compacted", "SegmentStore"]
 
 SEAL_ROWS = 100_000
-WINDOW = 20_000
+PATIENCE = 30.0
+"""Seconds to wait for running queries to end before erased files can be deleted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Compacted:
-    """What a compaction did: records sealed, files merged away, bytes on disk after it."""
+    """What a compaction did: records sealed, files merged into others; then: segments, bytes on disk."""
 
     sealed: int
     merged: int
@@ -39,224 +40,214 @@ class Compacted:
 
 
 class SegmentStore:
-    """Below a store's directory: `segments/<kind>/<name>/<id>.parquet`. Safe for threads and processes."""
+    """The segments of a store's directory, as its log's catalog names them. Safe for threads and processes.
+
+    Args:
+        directory: the store's directory; files lie below its `segments`.
+        log: its log, which keeps the catalog.
+        seal_rows: the tail is due to be sealed when it has this many records.
+    """
 
     def __init__(self, directory: Path, log: Log, seal_rows: int = SEAL_ROWS) -> None:
         self.directory = directory
         self.log = log
         self.seal_rows = seal_rows
-        self._catalog: Catalog | None = None
+        self._files = Files(directory)
+        self._readers = Readers(directory / "locks", lambda: State.read(log).epoch)
         self._lock = threading.Lock()
-        self._upkeep = threading.RLock()
-        self._reading = 0
-        self._readers: int | None = None
+        self._catalog: Catalog | None = None
 
-    # what there is
+    # the catalog
 
     def catalog(self, reader: Reader | None = None) -> Catalog:
-        """The catalog of now, or of a reader's moment; read again only if it has changed."""
+        """The catalog of now, or of a reader's moment. Costs one small look-up when nothing changed."""
+        state = State.read(self.log if reader is None else reader)
+        known = self._catalog
+        if known is not None and known.generation == state.generation:
+            return known
         if reader is None:
             with self.log.snapshot() as reader:
-                return self.catalog(reader)
-        generation = int(reader.get("settings", "catalog") or 0)
-        known = self._catalog
-        if known is None or known.generation != generation:
-            known = load(reader, generation, int(reader.get("settings", "sealed_to") or 0))
-            self._catalog = known
-        return known
+                return self._load(reader, known)
+        return self._load(reader, known)
+
+    def _load(self, reader: Reader, known: Catalog | None) -> Catalog:
+        found = load(reader, State.read(reader), known)
+        with self._lock:
+            if self._catalog is None or self._catalog.generation < found.generation:
+                self._catalog = found
+                self._files.forget(found)
+        return found
+
+    def reading(self) -> AbstractContextManager[None]:
+        """While held, no file is deleted that a catalog read from now on names."""
+        return self._readers.hold()
+
+    def schema(self, kind: str, name: str, catalog: Catalog | None = None) -> Schema:
+        """The columns of a name's files, by version."""
+        return (catalog or self.catalog()).schema(kind, name)
+
+    def seen(
+        self, kind: str, name: str, catalog: Catalog | None = None
+    ) -> Iterator[tuple[tuple[str, ...], str, int, int]]:
+        """(path, type, first seen, last seen) of all that sealed records of a name hold: leaves of types
+        "bool", "int", "double", "text", "json" (a list), and top-level properties that were "null" or "object"."""
+        schema = self.schema(kind, name, catalog)
+        for column in schema.columns:
+            yield column.path, column.type, column.first_seen, column.last_seen
+        for held in schema.seen:
+            yield (held.key,), held.type, held.first_seen, held.last_seen
+
+    # sealing
 
     def due(self) -> bool:
         """Whether the tail is long enough to be sealed."""
-        return self.log.head() - self.catalog().sealed_to >= self.seal_rows
+        return self.log.head() - State.read(self.log).to >= self.seal_rows
 
-    @contextmanager
-    def reading(self) -> Iterator[None]:
-        """While this is held, by any process, no file is deleted."""
-        with self._lock:
-            if self._reading == 0:
-                self._readers = self._open_lock("readers")
-                if self._readers is not None:
-                    fcntl.flock(self._readers, fcntl.LOCK_SH)
-            self._reading += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._reading -= 1
-                if self._reading == 0 and self._readers is not None:
-                    os.close(self._readers)
-                    self._readers = None
+    def seal(self, until: int | None = None) -> int:
+        """Move the tail, up to a position, into files. One at a time over all processes.
 
-    def _open_lock(self, name: str) -> int | None:
-        try:
-            return os.open(self.directory / "locks" / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        except OSError:
-            return None  # a read-only disk: nobody deletes there either
+        Without a position it does nothing where another process has just done it.
+
+        Returns:
+            how many records were sealed.
+        Raises:
+            StorageError: the disk is full or read-only; the tail is as it was.
+        """
+        self.log.flush()
+        before = State.read(self.log).to
+        target = self.log.head() if until is None else min(until, self.log.head())
+        if before >= target:
+            return 0
+        with self._maintenance() as waited:
+            if waited and until is None and not self.due():
+                return 0
+            return self._seal(target)
+
+    def _seal(self, target: int) -> int:
+        sealed = 0
+        while (catalog := self.catalog()).sealed_to < target:
+            sealed += seal_piece(self.directory, self.log, catalog, target)
+        return sealed
+
+    def _maintenance(self) -> AbstractContextManager[bool]:
+        """One thread of one process at a time changes the segments; tells whether another was busy."""
+        return exclusive(self.directory / "locks" / "segments")
 
     # upkeep
 
-    @contextmanager
-    def upkeep(self) -> Iterator[None]:
-        """One thread of one process at a time changes the segments."""
-        with self._upkeep:
-            handle = self._open_lock("upkeep")
-            if handle is None:
-                raise StorageError(f"{self.directory} can't be written: the directory or disk is read-only")
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX)
-                yield
-            finally:
-                os.close(handle)
-
-    def seal(self, until: int | None = None) -> int:
-        """Move the tail, up to a position, into files; how many records."""
-        with self.upkeep():
-            return seal.seal(self, until)
-
     def merge(self, all: bool = False) -> int:
-        """Merge small files of one name; how many files went. `all`: whatever their size tier."""
-        with self.upkeep():
-            merged = merge.merge(self, all)
-            self.sweep()
-            return merged
+        """Merge small files of one name, and delete those that nobody reads any more.
+
+        Args:
+            all: merge whatever fits one file, not only what is worth it by size.
+        Returns:
+            how many files were merged into others.
+        Raises:
+            StorageError: a file is damaged, the disk is full or read-only; the catalog names what it did.
+        """
+        merged = 0
+        with self._maintenance():
+            catalog = self.catalog()
+            for kind, name in dict.fromkeys((s.kind, s.name) for s in catalog.segments):
+                # What was merged may be due with its neighbours now.
+                while found := runs(self.catalog().of(kind, name), all):
+                    for run in found:
+                        merge_run(self.directory, self.log, self.catalog(), run)
+                        merged += len(run)
+            self._sweep()
+        return merged
 
     def compact(self) -> Compacted:
-        """Seal everything, merge what can be merged, give the log's space back."""
-        sealed = self.seal()
+        """Seal everything, merge what fits, give the log's space back."""
+        self.log.flush()
+        sealed = self.seal(self.log.head())
         merged = self.merge(all=True)
         self.log.vacuum()
         catalog = self.catalog()
         size = self.log.size() + sum(segment.bytes for segment in catalog.segments)
         return Compacted(sealed, merged, len(catalog.segments), size)
 
-    def sweep(self, patience: float = 0.0) -> int:
-        """Delete the files that no catalog names any more, if nobody is reading; how many went."""
-        waiting = self.log.scan("garbage")
-        if not waiting:
-            return 0
-        handle = self._open_lock("readers")
-        if handle is None:
-            return 0
-        try:
-            if not _exclusive(handle, patience):
-                return 0
-            for file, _ in waiting:
-                (self.directory / file).unlink(missing_ok=True)
-        finally:
-            os.close(handle)
-        with self.log.transaction() as tx:
-            for file, _ in waiting:
-                tx.delete("garbage", file)
-        return len(waiting)
+    def erase(self, positions: Iterable[int], also: Callable[[Transaction], None] | None = None) -> int:
+        """Take sealed records out of the files, for good.
 
-    def erase(self, positions: Iterable[int]) -> int:
-        """Rewrite the files that hold these records without them; the old files are really gone after it."""
-        with self.upkeep():
-            return erase.erase(self, set(positions))
+        Args:
+            positions: of the records; those that are not sealed are `also`'s business.
+            also: runs in the transaction that changes the catalog, while nothing can be sealed: what must be
+                erased from the tail is erased there, so that no seal saves it meanwhile.
+        Returns:
+            how many sealed records were erased.
+        Raises:
+            StorageError: the files can't be rewritten (nothing is erased then), or a query that does not end
+                still holds the old ones (they are deleted by the next upkeep after it has ended).
+        """
+        with self._maintenance():
+            count = erase(self.directory, self.log, self._files, self.catalog(), positions, also)
+            end = time.monotonic() + PATIENCE
+            pause = threading.Event()
+            while left := self._sweep():
+                if time.monotonic() >= end:
+                    raise StorageError(
+                        f"the records are erased, but a query that has run for {PATIENCE:.0f} s still holds "
+                        f"{left} of the old files: they are deleted when it has ended, "
+                        "at once by `bizcode doctor --mend`"
+                    )
+                pause.wait(0.01)
+        self.catalog()
+        return count
+
+    def _sweep(self) -> int:
+        return swept(self.directory, self.log, self._readers.drained)
 
     def doctor(self, mend: bool = False) -> Report:
-        """Check every invariant; with mend, repair what can be."""
-        with self.upkeep():
-            return doctor.examine(self, mend)
+        """Check every invariant: files against the catalog, checksums, records per range of positions.
+
+        Args:
+            mend: delete the files that a crash left behind.
+        """
+        if mend:
+            with self._maintenance():
+                self._sweep()
+                return examine(self.directory, self.log, self.catalog(), True)
+        with self._maintenance():
+            return examine(self.directory, self.log, self.catalog(), False)
 
     # reading
 
     def rows(
         self,
-        after: int,
+        after: int = 0,
         until: int | None = None,
         kinds: Iterable[str] | None = None,
         names: Iterable[str] | None = None,
-        batch: int = WINDOW,
+        batch: int = 10_000,
     ) -> Iterator[list[Stored]]:
-        """Sealed records with after < position <= until, in order of position, in batches; memory is bounded
-        by the row groups that a window of positions touches."""
-        kinds_ = None if kinds is None else set(kinds)
-        names_ = None if names is None else set(names)
+        """The sealed records with after < position <= until, of the kinds and names if given, in order of
+        position, in lists of at most `batch`. Streams: memory doesn't grow with the history."""
         with self.reading():
             catalog = self.catalog()
-            end = catalog.sealed_to if until is None else min(until, catalog.sealed_to)
+            wanted = None if names is None else set(names)
             segments = [
-                s
-                for s in catalog.segments
-                if (kinds_ is None or s.kind in kinds_)
-                and (names_ is None or s.name in names_)
-                and s.last_position > after
-                and s.first_position <= end
+                segment
+                for kind in ((None,) if kinds is None else dict.fromkeys(kinds))
+                for segment in catalog.select(kind, wanted)
             ]
-            files: dict[str, SegmentFile] = {}
-            low = after + 1
-            while low <= end:
-                open_ = [s for s in segments if s.last_position >= low]
-                if not open_:
-                    return
-                low = max(low, min(s.first_position for s in open_))
-                high = min(end, low + batch - 1)
-                found: list[Stored] = []
-                for segment in open_:
-                    if segment.first_position > high:
-                        continue
-                    file = files.get(segment.file)
-                    if file is None:
-                        file = files[segment.file] = SegmentFile(self.directory / segment.file)
-                    table = file.rows(low, high)
-                    if table is not None:
-                        found += rebuild(table, segment.kind, segment.name, self._columns(catalog, segment))
-                for segment in segments:
-                    if segment.last_position <= high:
-                        files.pop(segment.file, None)
-                if found:
-                    found.sort()
-                    yield found
-                low = high + 1
+            end = catalog.sealed_to if until is None else min(until, catalog.sealed_to)
+            yield from self._files.between(segments, after, end, batch)
 
     def at(
         self,
         positions: Iterable[int],
-        *,
         since: int | None = None,
         until: int | None = None,
         catalog: Catalog | None = None,
     ) -> list[Stored]:
-        """The sealed records at these positions, in order. `since` and `until` bound their times, if known."""
-        wanted = sorted(set(positions))
-        if not wanted:
-            return []
-        found: list[Stored] = []
+        """Those of the positions that are sealed, in order.
+
+        Args:
+            since, until: bounds of their times in microseconds, if known: less is looked at.
+            catalog: the caller's own, whose files it keeps by `reading`.
+        """
+        if catalog is not None:
+            return self._files.at(catalog.select(None, None, since, until), positions)
         with self.reading():
-            catalog = catalog or self.catalog()
-            for segment in catalog.segments:
-                if segment.last_position < wanted[0] or segment.first_position > wanted[-1]:
-                    continue
-                if (since is not None and segment.max_time < since) or (
-                    until is not None and segment.min_time >= until
-                ):
-                    continue
-                table = SegmentFile(self.directory / segment.file).at(wanted)
-                if table is not None:
-                    found += rebuild(table, segment.kind, segment.name, self._columns(catalog, segment))
-        found.sort()
-        return found
-
-    def seen(self, kind: str, name: str, catalog: Catalog) -> list[tuple[tuple[str, ...], str, int, int]]:
-        """The sealed properties of a name: (path, type, first seen, last seen), times in microseconds."""
-        return [(c.path, c.type, c.first_seen, c.last_seen) for c in catalog.columns(kind, name)]
-
-    def _columns(self, catalog: Catalog, segment: Segment) -> list[Any]:
-        return [c for c in catalog.columns(segment.kind, segment.name) if c.column in segment.columns]
-
-
-def _exclusive(handle: int, patience: float) -> bool:
-    """Take the lock that readers share, waiting at most so many seconds."""
-    import time
-
-    end = time.monotonic() + patience
-    pause = threading.Event()
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            if time.monotonic() >= end:
-                return False
-            pause.wait(0.01)
+            return self._files.at(self.catalog().select(None, None, since, until), positions)

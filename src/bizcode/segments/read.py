@@ -1,0 +1,296 @@
+"""Sealed records read back: whole history in order of position, or some positions."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import repeat
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import orjson
+
+from ..errors import StorageError
+from ..record import Stored
+from .catalog import Catalog, Segment
+from .schema import FIXED, Column
+from .text import put_together
+from .write import METADATA
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+__all__ = ["Files", "columns_of", "group_ranges", "open_file", "stored"]
+
+WINDOW = 65_536
+_KEPT_BYTES = 192 * 2**20
+_CACHED_BYTES = 64 * 2**20
+
+
+def open_file(directory: Path, segment: Segment, metadata: Any = None) -> pq.ParquetFile:
+    """A segment's file. Raises StorageError that names it."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.ParquetFile(directory / segment.file, metadata=metadata)
+    except (OSError, pa.ArrowException) as error:
+        raise damaged(directory, segment, error) from error
+
+
+def damaged(directory: Path, segment: Segment, error: Exception) -> StorageError:
+    """What a reader of a broken segment is told."""
+    missing = isinstance(error, FileNotFoundError)
+    what = "is missing" if missing else f"can't be read ({str(error).splitlines()[0]})"
+    return StorageError(
+        f"the segment {directory / segment.file} {what}: it holds {segment.rows} records of "
+        f"{segment.kind} {segment.name!r}, positions {segment.first_position} to {segment.last_position}; "
+        "restore it from a backup, everything else stays readable"
+    )
+
+
+def columns_of(file: pq.ParquetFile) -> list[Column]:
+    """The leaf columns of a file, by its own account."""
+    held = orjson.loads(file.metadata.metadata[METADATA])
+    return [Column(tuple(path), type, name, 0, 0, 0, 0) for path, type, name in held["columns"]]
+
+
+class Range(NamedTuple):
+    """What a row group may hold, by the footer's statistics."""
+
+    first: int
+    last: int
+    low: int
+    high: int
+    rows: int
+
+
+def group_ranges(metadata: Any) -> list[Range]:
+    """The ranges of position and time of each row group."""
+    found = []
+    for n in range(metadata.num_row_groups):
+        group = metadata.row_group(n)
+        position, time = group.column(0).statistics, group.column(1).statistics
+        found.append(
+            Range(
+                int(position.min_raw),
+                int(position.max_raw),
+                int(time.min_raw),
+                int(time.max_raw),
+                group.num_rows,
+            )
+        )
+    return found
+
+
+def stored(table: pa.Table, kind: str, name: str, columns: Iterable[Column]) -> list[Stored]:
+    """The records of a file's rows, in their order."""
+    fixed = FIXED[kind]
+
+    def values(column: str) -> Iterable[Any]:
+        if column not in fixed or column not in table.column_names:
+            return repeat(None, table.num_rows)
+        if table[column].null_count == table.num_rows:
+            return repeat(None, table.num_rows)
+        return table[column].to_pylist()
+
+    number = values("value")
+    if "value:int" in fixed and "value:int" in table.column_names:
+        whole = values("value:int")
+        number = [real if integer is None else integer for integer, real in zip(whole, number, strict=True)]
+    return list(
+        map(
+            Stored,
+            table["position"].to_pylist(),
+            repeat(kind),
+            repeat(name),
+            table["timestamp"].cast("int64").to_pylist(),
+            put_together(table, columns),
+            values("user"),
+            values("id"),
+            values("entity"),
+            values("version"),
+            number,
+            values("experiments"),
+        )
+    )
+
+
+class _Group:
+    """A decoded row group in order of position."""
+
+    __slots__ = ("bytes", "columns", "positions", "segment", "table")
+
+    def __init__(self, segment: Segment, table: pa.Table, columns: list[Column]) -> None:
+        import numpy as np
+        import pyarrow as pa
+
+        positions = table["position"].to_numpy()
+        if len(positions) > 1 and not (positions[1:] > positions[:-1]).all():
+            order = np.argsort(positions)
+            table = table.take(pa.array(order))
+            positions = positions[order]
+        self.segment = segment
+        self.columns = columns
+        self.positions: np.ndarray = positions
+        self.table = table.combine_chunks()
+        self.bytes = table.nbytes
+
+    def between(self, after: int, until: int) -> list[Stored]:
+        """Records with after < position <= until."""
+        start, end = self.positions.searchsorted((after, until), side="right").tolist()
+        if start == end:
+            return []
+        return stored(
+            self.table.slice(start, end - start), self.segment.kind, self.segment.name, self.columns
+        )
+
+    def at(self, wanted: np.ndarray) -> list[Stored]:
+        """Records at some of the positions, which are sorted."""
+        import numpy as np
+        import pyarrow as pa
+
+        index = np.flatnonzero(np.isin(self.positions, wanted, assume_unique=True))
+        if not len(index):
+            return []
+        return stored(self.table.take(pa.array(index)), self.segment.kind, self.segment.name, self.columns)
+
+
+class Files:
+    """The files of a store: footers kept, and the row groups decoded last."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._lock = threading.Lock()
+        self._footers: dict[str, tuple[Any, list[Range], list[Column]]] = {}
+        self._groups: OrderedDict[tuple[str, int], _Group] = OrderedDict()
+        self._bytes = 0
+
+    def forget(self, catalog: Catalog) -> None:
+        """Drop what belongs to files that the catalog no longer names."""
+        with self._lock:
+            files = {segment.file for segment in catalog.segments}
+            for file in self._footers.keys() - files:
+                del self._footers[file]
+            for key in [key for key in self._groups if key[0] not in files]:
+                self._bytes -= self._groups.pop(key).bytes
+
+    def footer(self, segment: Segment) -> tuple[Any, list[Range], list[Column]]:
+        """A file's metadata, its row groups' ranges, its columns."""
+        known = self._footers.get(segment.file)
+        if known is None:
+            file = open_file(self.directory, segment)
+            with file:
+                known = (file.metadata, group_ranges(file.metadata), columns_of(file))
+            with self._lock:
+                self._footers[segment.file] = known
+        return known
+
+    def positions(self, segment: Segment) -> np.ndarray:
+        """The positions of a file's records, in its order."""
+        import pyarrow as pa
+
+        with open_file(self.directory, segment, self.footer(segment)[0]) as file:
+            try:
+                return file.read(["position"], use_threads=False)["position"].to_numpy()
+            except (OSError, pa.ArrowException) as error:
+                raise damaged(self.directory, segment, error) from error
+
+    def holding(self, segments: Iterable[Segment], wanted: np.ndarray) -> list[Segment]:
+        """The segments that may hold one of the positions, which are sorted."""
+        return [s for s in segments if _any(wanted, s.first_position, s.last_position)]
+
+    def group(self, segment: Segment, number: int, keep: bool) -> _Group:
+        """One decoded row group; `keep`: it may be asked for again."""
+        import pyarrow as pa
+
+        key = (segment.file, number)
+        with self._lock:
+            known = self._groups.get(key)
+            if known is not None:
+                self._groups.move_to_end(key)
+                return known
+        metadata, _, columns = self.footer(segment)
+        with open_file(self.directory, segment, metadata) as file:
+            try:
+                table = file.read_row_group(number, use_threads=False)
+            except (OSError, pa.ArrowException) as error:
+                raise damaged(self.directory, segment, error) from error
+        found = _Group(segment, table, columns)
+        if keep and found.bytes <= _CACHED_BYTES // 2:
+            with self._lock:
+                if key not in self._groups:
+                    self._groups[key] = found
+                    self._bytes += found.bytes
+                while self._bytes > _CACHED_BYTES:
+                    self._bytes -= self._groups.popitem(last=False)[1].bytes
+        return found
+
+    def at(self, segments: Iterable[Segment], positions: Iterable[int]) -> list[Stored]:
+        """Those of the positions that lie in the segments, in order."""
+        import numpy as np
+
+        wanted = np.unique(np.fromiter(positions, np.int64))
+        found: list[Stored] = []
+        for segment in self.holding(segments, wanted):
+            _, ranges, _ = self.footer(segment)
+            for n, part in enumerate(ranges):
+                if _any(wanted, part.first, part.last):
+                    found += self.group(segment, n, True).at(wanted)
+        found.sort()
+        return found
+
+    def between(
+        self, segments: Sequence[Segment], after: int, until: int, batch: int
+    ) -> Iterator[list[Stored]]:
+        """Records with after < position <= until in order of position, in lists of at most `batch`.
+
+        A window of positions at a time: row groups are decoded when a window reaches them, and kept as far as
+        memory is allowed until it has passed them.
+        """
+        pieces = [
+            (part.first, part.last, segment, n)
+            for segment in segments
+            if segment.first_position <= until and segment.last_position > after
+            for n, part in enumerate(self.footer(segment)[1])
+            if part.first <= until and part.last > after
+        ]
+        pieces.sort(key=lambda piece: piece[:2])
+        kept: dict[tuple[str, int], _Group] = {}
+        kept_bytes = 0
+        while pieces and after < until:
+            after = max(after, pieces[0][0] - 1)
+            end = min(after + WINDOW, until)
+            found: list[Stored] = []
+            later = []
+            for piece in pieces:
+                first, last, segment, n = piece
+                if first > end:
+                    later.append(piece)
+                    continue
+                key = (segment.file, n)
+                group = kept.get(key)
+                fresh = group is None
+                if group is None:
+                    group = self.group(segment, n, False)
+                found += group.between(after, end)
+                if last > end:
+                    later.append(piece)
+                    if fresh and kept_bytes + group.bytes <= _KEPT_BYTES:
+                        kept[key] = group
+                        kept_bytes += group.bytes
+                elif not fresh:
+                    kept_bytes -= kept.pop(key).bytes
+            pieces = later
+            found.sort()
+            for start in range(0, len(found), batch):
+                yield found[start : start + batch]
+            after = end
+
+
+def _any(wanted: np.ndarray, first: int, last: int) -> bool:
+    start, end = wanted.searchsorted(first), wanted.searchsorted(last, side="right")
+    return bool(end > start)
