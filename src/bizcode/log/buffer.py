@@ -60,6 +60,7 @@ class Buffer:
         self._waiting: deque[Later] = deque()
         self._draining = threading.Lock()
         self._news = threading.Event()
+        self._pause = threading.Event()
         self._thread: threading.Thread | None = None
         self._start = threading.Lock()
         self._failed: Later | None = None
@@ -138,12 +139,9 @@ class Buffer:
 
     def _run(self) -> None:
         me = threading.current_thread()
-        pause = threading.Event()
-        while self._thread is me:
+        while self._thread is me and not self._stopped:
             self._news.wait()
-            if self._stopped:
-                return
-            pause.wait(DELAY)
+            self._pause.wait(DELAY)
             self._news.clear()
             self.drain()
 
@@ -151,6 +149,7 @@ class Buffer:
         """Commit what is left and let the thread end."""
         self._stopped = True
         self._news.set()
+        self._pause.set()
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join()
@@ -162,6 +161,7 @@ class Buffer:
         self._draining = threading.Lock()
         self._start = threading.Lock()
         self._news = threading.Event()
+        self._pause = threading.Event()
         self._thread = None
         self._failed = None
 

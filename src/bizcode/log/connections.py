@@ -44,12 +44,14 @@ def connect(path: Path, mode: str = "rw") -> apsw.Connection:
 class Lease(Reads):
     """A pooled connection in use: `with readers.take() as reads`. SQLite's errors leave it as StorageError."""
 
-    __slots__ = ("_readers", "connection", "execute")
+    __slots__ = ("_readers", "connection", "execute", "thread")
 
     def __init__(self, readers: Readers, connection: apsw.Connection) -> None:
         super().__init__(connection.cursor().execute, readers.spaces, readers.store_id)
         self.connection = connection
         self.execute = self._execute
+        self.thread = 0
+        """Whose snapshot it is, if it is one."""
         self._readers = readers
 
     def finish(self) -> None:
@@ -137,32 +139,37 @@ class Readers:
 
     def before_fork(self, patience: float = 1.0) -> None:
         """Close everything, so that the child inherits nothing of SQLite's; nobody takes a connection
-        until `after_fork`. Waits for those in use, but not for ever: one may be this thread's own."""
+        until `after_fork`. Waits for those in use elsewhere, but not for ever."""
         self._gate.acquire()
+        self.keep = False
         until = time.monotonic() + patience
+        me = threading.get_ident()
         while True:
             self._close_idle()
-            if not self._open or time.monotonic() > until:
+            if all(lease.thread == me for lease in self._open) or time.monotonic() > until:
                 return
             time.sleep(0.0005)
 
-    def after_fork(self, child: bool) -> None:
-        """Go on, in the parent or in the child."""
-        if child:
-            # Still open is what this thread uses itself, or another one that was too slow. Closing is
-            # safe for what isn't in the middle of a call, and needed: SQLite believes it holds the locks
-            # of all that is open, while locks are not inherited.
-            for lease in self._open:
-                shut(lease.connection)
-            self._open.clear()
-            self._gate = threading.Lock()
-        else:
+    def after_fork(self, child: bool) -> bool:
+        """Go on, in the parent or in the child. False if the child has inherited a connection that was
+        in use: SQLite then believes it holds locks that only the parent holds."""
+        self.keep = self._writable and self._refusal is None
+        if not child:
             self._gate.release()
+            return True
+        # What is left is this thread's own snapshot, which can be closed, or one that another thread was
+        # in the middle of using, which can't.
+        clean = True
+        for lease in self._open:
+            clean &= shut(lease.connection)
+        self._open.clear()
+        self._gate = threading.Lock()
+        return clean
 
 
-def shut(connection: apsw.Connection, checkpoint: bool = False) -> None:
-    """Close a connection, whatever state it is in. Only with `checkpoint` the last one of all tidies up
-    the write-ahead log, which takes two syncs of the disk."""
+def shut(connection: apsw.Connection, checkpoint: bool = False) -> bool:
+    """Close a connection. Only with `checkpoint` the last one of all tidies up the write-ahead log,
+    which takes two syncs of the disk. False if it can't be closed."""
     try:
         if not checkpoint:
             connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
@@ -172,3 +179,5 @@ def shut(connection: apsw.Connection, checkpoint: bool = False) -> None:
         import ctypes
 
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+        return False
+    return True

@@ -69,8 +69,8 @@ class Reader(Protocol):
     def scan(
         self, space: str, prefix: str = "", after: str = "", limit: int | None = None
     ) -> list[tuple[str, bytes]]:
-        """Pairs of a space whose key starts with prefix and is greater than `after`, in order of key
-        (by code point)."""
+        """Pairs of a space whose key starts with prefix and is greater than `after` ("" for from the
+        start), in order of key (by code point)."""
         ...
 
     def cached(self, space: str) -> Mapping[str, bytes]:

@@ -34,14 +34,16 @@ _EVENTS = f"""select {COLUMNS} from records
     where entity = ? and version > ? and version <= ? order by version limit ?"""
 # The loose index scan: from one entity straight to the next, whatever the number of its events.
 _ENTITIES = """with recursive found (entity) as (
-    select (select min(entity) from records where entity >= ?1 and entity > ?2)
+    select (select min(entity) from records where entity {from_here} ?1)
     union all
     select (select min(entity) from records where entity > found.entity)
-    from found where found.entity < ?3
-) select entity from found where entity < ?3 limit ?4"""
+    from found where found.entity < ?2
+) select entity from found where entity < ?2 limit ?3"""
+_ENTITIES_FROM = _ENTITIES.format(from_here=">=")
+_ENTITIES_AFTER = _ENTITIES.format(from_here=">")
 _GET = "select value from kv where space = ? and key = ?"
-_SCAN = """select key, value from kv
-    where space = ? and key >= ? and key > ? and key < ? order by key limit ?"""
+_SCAN_FROM = "select key, value from kv where space = ? and key >= ? and key < ? order by key limit ?"
+_SCAN_AFTER = "select key, value from kv where space = ? and key > ? and key < ? order by key limit ?"
 _GENERATION = "select generation from spaces where space = ?"
 _SPACE = "select key, value, generation from spaces left join kv using (space) where space = ?"
 
@@ -124,8 +126,9 @@ class Reads:
         return paged(self.events_page, entity, after_version, until_version)
 
     def entities(self, prefix: str, after: str = "", limit: int | None = None) -> list[str]:
-        bounds = (prefix, after, upper(prefix), -1 if limit is None else limit)
-        return [row[0] for row in self._execute(_ENTITIES, bounds)]
+        first = not after or after < prefix
+        bounds = (prefix if first else after, upper(prefix), -1 if limit is None else limit)
+        return [row[0] for row in self._execute(_ENTITIES_FROM if first else _ENTITIES_AFTER, bounds)]
 
     def get(self, space: str, key: str) -> bytes | None:
         found = self._execute(_GET, (space, key)).fetchall()
@@ -134,8 +137,9 @@ class Reads:
     def scan(
         self, space: str, prefix: str = "", after: str = "", limit: int | None = None
     ) -> list[tuple[str, bytes]]:
-        bounds = (space, prefix, after, upper(prefix), -1 if limit is None else limit)
-        return self._execute(_SCAN, bounds).fetchall()
+        first = not after or after < prefix
+        bounds = (space, prefix if first else after, upper(prefix), -1 if limit is None else limit)
+        return self._execute(_SCAN_FROM if first else _SCAN_AFTER, bounds).fetchall()
 
     def cached(self, space: str) -> Mapping[str, bytes]:
         found = self._execute(_GENERATION, (space,)).fetchall()

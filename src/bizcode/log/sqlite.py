@@ -128,6 +128,7 @@ class SqliteLog(Writing):
     @contextmanager
     def snapshot(self) -> Iterator[Reader]:
         with self._readers.take() as lease:
+            lease.thread = threading.get_ident()
             reads = Reads(lease.execute, self._spaces, self.store_id)
             try:
                 lease.execute("begin")
@@ -135,6 +136,7 @@ class SqliteLog(Writing):
                 yield reads
             finally:
                 reads.end()
+                lease.thread = 0
                 lease.finish()
 
     # writes
@@ -256,7 +258,7 @@ class SqliteLog(Writing):
     def after_fork(self, child: bool) -> None:
         """Go on. In the child, everything is opened anew at its next use."""
         inside = self._owner == threading.get_ident()
-        self._readers.after_fork(child)
+        clean = self._readers.after_fork(child)
         if not child:
             self._watch_lock.release()
             if not inside:
@@ -269,8 +271,11 @@ class SqliteLog(Writing):
         self._reset()
         self._watch_lock = threading.Lock()
         self._buffer.after_fork()
-        if inside:
-            self._refuse(f"this process was forked inside a transaction of {self.path}: fork outside of it")
+        if inside or not clean:
+            self._refuse(
+                f"this process was forked inside a transaction or amid a long read of {self.path}, so it "
+                f"can't use this log: fork outside of it"
+            )
 
     def __repr__(self) -> str:
         return f"SqliteLog({str(self.directory)!r}, durability={self.durability!r})"
