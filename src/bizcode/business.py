@@ -15,7 +15,10 @@ from .errors import InvalidName
 from .store import Store
 
 if TYPE_CHECKING:
+    from .consume.dead import DeadLetters
+    from .do import Do
     from .measure import Measure
+    from .on import On
     from .people import Quota
     from .query import Lazy
     from .track import Track
@@ -165,6 +168,35 @@ class Business:
     def flush(self) -> None:
         """Wait until every buffered write is committed."""
         self.store.log.flush()
+
+    # what reacts
+
+    def drain(self) -> None:
+        """Do all that is due (handlers, views, alerts, schedules, ...), in this thread, and return when idle."""
+        self.store.consumers.drain()
+
+    def run(self) -> None:
+        """Run the worker in the foreground until SIGTERM or SIGINT."""
+        self.store.consumers.run()
+
+    @property
+    def dead_letters(self) -> DeadLetters:
+        """Records that a handler could not take: `list()`, `retry(id)`, `discard(id)`."""
+        return self.store.consumers.dead_letters
+
+    @cached_property
+    def on(self) -> On:
+        """`@biz.on.Customer.signup`: call a function with each record of a type."""
+        from .on import On
+
+        return On(self.store)
+
+    @cached_property
+    def do(self) -> Do:
+        """One transaction: `with biz.do():`, `biz.do.run(fn)`, `@biz.do`."""
+        from .do import Do
+
+        return Do(self.store)
 
     # parts of questions
 

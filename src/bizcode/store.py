@@ -125,6 +125,11 @@ class Store:
         """The position of a record's id, None if there is none."""
         return self.log.position_of(id)
 
+    @property
+    def log_readonly(self) -> bool:
+        """Whether the disk lets nobody write."""
+        return bool(getattr(self.log, "readonly", False))
+
     def _written(self, count: int) -> None:
         self._since_upkeep += count
         if self._since_upkeep >= 5_000:
@@ -147,9 +152,9 @@ class Store:
         """Stop the worker, leave everything committed. Twice is fine."""
         if self.closed:
             return
-        self.closed = True
         if "consumers" in self.__dict__:
             self.consumers.close()
+        self.closed = True
         if "engine" in self.__dict__:
             self.engine.close()
         self.log.close()

@@ -67,6 +67,11 @@ class UnitOfWork:
             self._placed.append((index, answer))
 
     @property
+    def empty(self) -> bool:
+        """Nothing was written, and nothing read must hold."""
+        return not (self._drafts or self._state or self._actions or self._checks)
+
+    @property
     def drafts(self) -> list[Draft]:
         """What is to be appended, in order."""
         with self._lock:

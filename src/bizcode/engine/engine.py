@@ -83,6 +83,10 @@ class Engine:
                 self._pool = ThreadPoolExecutor(8, thread_name_prefix="bizcode-query")
             return self._pool
 
+    def range_start(self, since: object) -> int | None:
+        """The instant that a `since` means now."""
+        return when.resolve_range(since, None, self.clock.now(), self.tz).since
+
     @contextmanager
     def session(self) -> Iterator[Session]:
         """One moment to query: it sees every write that returned before."""

@@ -1,0 +1,298 @@
+"""One named follower: which records it wants, what it does with them, how far it is.
+
+State space "consumer", key = its name: {"position": n, ...}. The position is written in the transaction
+of the effects, so a crash neither loses nor repeats an effect inside the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import orjson
+
+from ..errors import Conflict
+from ..log import Transaction
+from ..record import SYSTEM, Stored, record_of
+from ..unit import UnitOfWork
+from .dead import bury
+
+if TYPE_CHECKING:
+    from ..store import Store
+
+__all__ = ["Consumer", "Handler", "Pattern", "call", "position_of"]
+
+BATCH = 1_000
+RETRIES = 3
+CONFLICTS = 20
+STRIDE = 5_000
+"""A position that moved over records that nobody wanted is written once in so many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """Which records: kinds, exact names (None: all), a time from which on, and any further test.
+    `system`: those system records too, by name."""
+
+    kinds: frozenset[str]
+    names: frozenset[str] | None = None
+    test: Callable[[Stored], bool] | None = None
+    system: frozenset[str] = frozenset()
+    since: int | None = None
+
+    def wants(self, row: Stored) -> bool:
+        if row.kind == SYSTEM and row.name in self.system:
+            return True
+        return (
+            row.kind in self.kinds
+            and (self.names is None or row.name in self.names)
+            and (self.since is None or row.time >= self.since)
+            and (self.test is None or self.test(row))
+        )
+
+
+class Handler(Protocol):
+    """What a consumer does."""
+
+    def batch(self, tx: Transaction, rows: Sequence[Stored]) -> None:
+        """Take a batch: all writes through `tx`, which commits them with the position."""
+        ...
+
+
+def call(function: Callable[..., Any], *given: Any) -> Any:
+    """Call a function, or run a coroutine function to its end."""
+    result = function(*given)
+    if inspect.isawaitable(result) and not hasattr(result, "_pending"):
+        return asyncio.run(_await(result))
+    return result
+
+
+async def _await(awaitable: Any) -> Any:
+    return await awaitable
+
+
+def position_of(store: Store, name: str) -> int | None:
+    """How far a consumer is, None if there is none of that name."""
+    kept = store.log.get("consumer", name)
+    return None if kept is None else orjson.loads(kept)["position"]
+
+
+@dataclass(eq=False)
+class Consumer:
+    """A follower of the log.
+
+    Args:
+        name: what its position is kept under; of an ephemeral one, what its dead letters say.
+        function: called with each record, inside a unit of work; or None with a `handler` of batches.
+        durable: keep the position; else it begins at `position` and is gone with the process.
+        begin: where a durable one begins when it is first defined.
+        on_error: called as fn(error, record) after the last retry, in place of the dead letters.
+        ready: asked before each batch; False leaves the consumer alone for now.
+    """
+
+    store: Store
+    name: str
+    pattern: Pattern
+    function: Callable[[Any], Any] | None = None
+    handler: Handler | None = None
+    durable: bool = True
+    begin: int = 0
+    retries: int = RETRIES
+    backoff: float = 0.1
+    on_error: Callable[[BaseException, Any], Any] | None = None
+    ready: Callable[[], bool] | None = None
+    stopped: bool = False
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    position: int = -1
+    _written: int = -1
+    _history: Iterator[list[Stored]] | None = None
+
+    def load(self) -> int:
+        """The position as committed by anyone."""
+        if not self.durable:
+            if self.position < 0:
+                self.position = self.begin
+            return self.position
+        kept = position_of(self.store, self.name)
+        if kept is None:
+            with self.store.log.transaction() as tx:
+                if tx.get("consumer", self.name) is None:
+                    tx.put("consumer", self.name, orjson.dumps({"position": self.begin}))
+            kept = position_of(self.store, self.name)
+            assert kept is not None
+        if kept != self._written:
+            # Another process went on from here, or it was set back to be rebuilt.
+            self._written = kept
+            self.position = kept
+            self._history = None
+        return self.position
+
+    def lag(self) -> int:
+        """How many positions it is behind."""
+        return max(0, self.store.log.head() - self.load())
+
+    def step(self, pause: Callable[[float], bool]) -> bool:
+        """Take one batch; False when there was nothing new. `pause` waits between retries and says
+        whether to go on. The caller holds the lock and the lease."""
+        if self.stopped or (self.ready is not None and not self.ready()):
+            return False
+        if self.durable and self._revived(pause):
+            return True
+        after = self.load()
+        rows = self._read(after)
+        if not rows:
+            return False
+        wanted = [row for row in rows if self.pattern.wants(row)]
+        last = rows[-1].position
+        if not wanted:
+            self.position = last
+            if self.durable and last - self._written >= STRIDE:
+                with self.store.log.transaction() as tx:
+                    self._write_position(tx, last)
+                self._written = last
+            return True
+        if self.handler is not None:
+            with self.store.log.transaction() as tx:
+                self.handler.batch(tx, wanted)
+                self._write_position(tx, last)
+            self.position = self._written = last
+            return True
+        return self._one_by_one(wanted, last, pause)
+
+    def _read(self, after: int) -> list[Stored]:
+        sealed = self.store.segments.catalog().sealed_to
+        if after >= sealed:
+            self._history = None
+            return self.store.log.read(after, limit=BATCH)
+        if self._history is None:
+            kinds = set(self.pattern.kinds) | ({SYSTEM} if self.pattern.system else set())
+            names = None
+            if self.pattern.names is not None:
+                names = self.pattern.names | self.pattern.system
+            self._history = self.store.segments.rows(after, sealed, kinds=kinds, names=names)
+        rows = next(self._history, None)
+        if rows is not None:
+            return rows
+        self._history = None
+        # Nothing that it wants is left in the sealed part.
+        self.position = sealed
+        return self.store.log.read(sealed, limit=BATCH) or self._skip(sealed)
+
+    def _skip(self, sealed: int) -> list[Stored]:
+        if self.durable and sealed > self._written:
+            with self.store.log.transaction() as tx:
+                self._write_position(tx, sealed)
+            self._written = sealed
+        return []
+
+    def _write_position(self, tx: Transaction, position: int) -> None:
+        if self.durable:
+            kept = tx.get("consumer", self.name)
+            data = orjson.loads(kept) if kept else {}
+            tx.put("consumer", self.name, orjson.dumps({**data, "position": position}))
+
+    def _one_by_one(self, rows: list[Stored], last: int, pause: Callable[[float], bool]) -> bool:
+        pending = 0
+        for row in rows:
+            if self.stopped:
+                break
+            done = self._take(row, pause)
+            if done is None:
+                break
+            self.position = row.position
+            pending = 0 if done else pending + 1
+        else:
+            self.position = last
+        if self.durable and self.position > self._written:
+            with self.store.log.transaction() as tx:
+                self._write_position(tx, self.position)
+            self._written = self.position
+        return True
+
+    def _take(self, row: Stored, pause: Callable[[float], bool]) -> bool | None:
+        """One record: True if its position is committed with its effects, False if it had none inside the
+        store, None if it must be taken again later."""
+        record = record_of(row, self.store.log.store_id)
+        attempts = 0
+        conflicts = 0
+        while True:
+            try:
+                return self._attempt(record, row.position)
+            except Exception as error:  # noqa: BLE001 - whatever a user's function raises
+                if isinstance(error, Conflict) and conflicts < CONFLICTS:
+                    conflicts += 1
+                    continue
+                attempts += 1
+                if attempts > self.retries:
+                    self._give_up(error, record, row.position, attempts)
+                    return True
+                if not pause(self.backoff * 4 ** (attempts - 1)) or self.stopped:
+                    return None
+
+    def _attempt(self, record: Any, position: int) -> bool:
+        assert self.function is not None
+        unit = UnitOfWork(self.store.log)
+        token = unit.enter()
+        try:
+            call(self.function, record)
+        except BaseException:
+            unit.discard()
+            raise
+        finally:
+            unit.leave(token)
+        if unit.empty:
+            unit.discard()
+            return False
+        unit.action(lambda tx: self._write_position(tx, position))
+        unit.commit()
+        if self.durable:
+            self._written = position
+        return True
+
+    def _give_up(self, error: Exception, record: Any, position: int, attempts: int) -> None:
+        if self.on_error is not None:
+            try:
+                call(self.on_error, error, record)
+            except Exception as failed:  # noqa: BLE001 - the last resort failed too
+                error = failed
+            else:
+                with self.store.log.transaction() as tx:
+                    self._write_position(tx, position)
+                self._written = position
+                return
+        with self.store.log.transaction() as tx:
+            bury(tx, self.name, position, error, attempts, self.store.now())
+            self._write_position(tx, position)
+        self._written = position
+
+    def _revived(self, pause: Callable[[float], bool]) -> bool:
+        """Dead letters that someone asked to retry."""
+        found = False
+        for id, value in self.store.log.scan("dead", f"{self.name}:"):
+            kept = orjson.loads(value)
+            if not kept["due"] or kept["consumer"] != self.name or self.function is None:
+                continue
+            found = True
+            stored = self.store.stored_at(kept["position"])
+            if stored is None:
+                with self.store.log.transaction() as tx:
+                    tx.delete("dead", id)
+                continue
+            record = record_of(stored, self.store.log.store_id)
+            try:
+                unit = UnitOfWork(self.store.log)
+                token = unit.enter()
+                try:
+                    call(self.function, record)
+                finally:
+                    unit.leave(token)
+                unit.action(lambda tx, id=id: tx.delete("dead", id) and None)
+                unit.commit()
+            except Exception as error:  # noqa: BLE001 - back to the dead letters
+                with self.store.log.transaction() as tx:
+                    bury(tx, self.name, kept["position"], error, kept["attempts"] + 1, self.store.now())
+        return found

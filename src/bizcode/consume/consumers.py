@@ -1,0 +1,374 @@
+"""All consumers of an opened store, and who drives them: `drain()`, the background worker, `run()`."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ..clock import ManualClock
+from ..errors import AlreadyExists, BizError, InvalidQuery, InvalidValue, StorageError
+from ..plan.condition import TRUE, Condition, conditions
+from ..plan.select import Select
+from ..record import Stored, record_of
+from .consumer import Consumer, Handler, Pattern
+from .dead import DeadLetters
+from .lease import lease
+from .subscription import Subscription
+
+if TYPE_CHECKING:
+    from ..store import Store
+
+__all__ = ["Consumers", "Ticker"]
+
+IDLE = 1.0
+"""Seconds after which the worker looks again even if nothing was committed: a lease may have come free."""
+
+
+class Ticker(Protocol):
+    """Work that is due at an instant of the business's clock."""
+
+    name: str
+
+    def due(self) -> int | None:
+        """When it is due next, in microseconds; None for never."""
+        ...
+
+    def tick(self, now: int) -> None:
+        """Do what is due by now."""
+        ...
+
+
+class Consumers:
+    """The followers and tickers registered in this process."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.dead_letters = DeadLetters(store)
+        self._consumers: dict[str, Consumer] = {}
+        self._tickers: dict[str, Ticker] = {}
+        self._lock = threading.Lock()
+        self._ticking = threading.RLock()
+        self._thread: threading.Thread | None = None
+        self._stopping = threading.Event()
+        self._busy: dict[str, Future[None]] = {}
+        self._seal = False
+        self._local = threading.local()
+        self._foreground = False
+
+    # who there is
+
+    def register(self, consumer: Consumer) -> Consumer:
+        """Take up a consumer; one of the same name, from an earlier definition, is replaced."""
+        with self._lock:
+            known = self._consumers.get(consumer.name)
+            if known is not None:
+                known.stopped = True
+            self._consumers[consumer.name] = consumer
+        self.start()
+        return consumer
+
+    def unregister(self, name: str) -> None:
+        """Let go of a consumer in this process; its position is kept."""
+        with self._lock:
+            consumer = self._consumers.pop(name, None)
+        if consumer is not None:
+            consumer.stopped = True
+
+    def get(self, name: str) -> Consumer | None:
+        return self._consumers.get(name)
+
+    def tickers(self, ticker: Ticker) -> None:
+        """Take up work that is due by the clock; one of the same name is replaced."""
+        with self._lock:
+            self._tickers[ticker.name] = ticker
+        self.start()
+
+    def remove_ticker(self, name: str) -> None:
+        with self._lock:
+            self._tickers.pop(name, None)
+
+    def follow(
+        self,
+        name: str,
+        pattern: Pattern,
+        *,
+        function: Callable[[Any], Any] | None = None,
+        handler: Handler | None = None,
+        since: Any = None,
+        durable: bool = True,
+        **options: Any,
+    ) -> Consumer:
+        """A new consumer from now on, from the "start", or from an instant."""
+        begin, pattern = self._begin(since, pattern)
+        consumer = Consumer(
+            self.store,
+            name,
+            pattern,
+            function=function,
+            handler=handler,
+            durable=durable,
+            begin=begin,
+            **options,
+        )
+        consumer.load()
+        return self.register(consumer)
+
+    def _begin(self, since: Any, pattern: Pattern) -> tuple[int, Pattern]:
+        from dataclasses import replace
+
+        self.store.log.flush()
+        if since is None or since == "now":
+            return self.store.log.head(), pattern
+        if since == "start":
+            return 0, pattern
+        start = self.store.engine.range_start(since)
+        return 0, replace(pattern, since=start)
+
+    def subscribe(
+        self,
+        kind: str,
+        names: tuple[str, ...] | None,
+        fn: Callable[[Any], Any],
+        *,
+        where: Any = None,
+        select: Select | None = None,
+        name: str | None = None,
+        since: Any = None,
+    ) -> Subscription:
+        """Call fn with each record of a kind and names that meets the conditions, after its commit."""
+        if not callable(fn):
+            raise InvalidValue(f"subscribe() takes a function, not {fn!r}")
+        condition: Condition = TRUE if where is None else conditions([where], {}, self.store.tz)
+        also = TRUE if select is None else select.where
+        store_id = self.store.log.store_id
+
+        def matches(row: Stored) -> bool:
+            record = record_of(row, store_id)
+            return condition.matches(record) and also.matches(record)
+
+        pattern = Pattern(frozenset((kind,)), None if names is None else frozenset(names), matches)
+        id = name or f"subscription-{uuid.uuid4().hex[:12]}"
+        if name is not None and name in self._consumers and not self._consumers[name].stopped:
+            raise AlreadyExists(f"there is a subscription {name!r} in this process already")
+        self.follow(id, pattern, function=fn, since=since, durable=name is not None)
+        return Subscription(id, lambda: self._end(id))
+
+    def _end(self, name: str) -> None:
+        consumer = self._consumers.get(name)
+        self.unregister(name)
+        if consumer is not None and not getattr(self._local, "inside", False):
+            with consumer.lock:
+                pass  # a call that has begun ends before unsubscribe returns
+
+    # driving them
+
+    def drain(self) -> None:
+        """Do all that is due, in this thread, and return when idle."""
+        if getattr(self._local, "inside", False):
+            raise InvalidQuery("drain() can't be called by a handler: it runs in it already")
+        self.store.log.flush()
+        self._local.inside = True
+        try:
+            while True:
+                progress = False
+                for consumer in list(self._consumers.values()):
+                    progress |= self._exhaust(consumer, lambda _: True)
+                progress |= self._tick(self.store.now(), force=True)
+                if not progress:
+                    break
+            if self.store.segments.due() and not self.store.log_readonly:
+                self.store.segments.seal()
+                self.store.segments.merge()
+        finally:
+            self._local.inside = False
+
+    def _exhaust(self, consumer: Consumer, pause: Callable[[float], bool]) -> bool:
+        """Batches of one consumer until there is nothing new; True if there was any."""
+        if not self._behind(consumer):
+            return False
+        done = False
+        with consumer.lock:
+            if not consumer.durable:
+                while not self._stopping.is_set() and consumer.step(pause):
+                    done = True
+                return done
+            with lease(self.store.directory, consumer.name) as mine:
+                while mine and not self._stopping.is_set() and consumer.step(pause):
+                    done = True
+        return done
+
+    def _behind(self, consumer: Consumer) -> bool:
+        if consumer.stopped:
+            return False
+        if consumer.durable and self.store.log.cached("dead"):
+            return True
+        return consumer.position < self.store.log.head() or consumer.load() < self.store.log.head()
+
+    def _tick(self, now: int, force: bool = False) -> bool:
+        """Whatever is due by the clock, in order of when it is due."""
+        done = False
+        with self._ticking:
+            for _ in range(10_000):
+                due = [(at, t.name, t) for t in list(self._tickers.values()) if (at := t.due()) is not None]
+                ready = sorted((pair for pair in due if pair[0] <= now), key=lambda pair: pair[:2])
+                if not ready:
+                    break
+                progress = False
+                for _, name, ticker in ready:
+                    with lease(self.store.directory, f"tick:{name}") as mine:
+                        if mine:
+                            before = ticker.due()
+                            ticker.tick(now)
+                            progress |= ticker.due() != before
+                done |= progress
+                if not progress:
+                    break
+        return done
+
+    def poke(self) -> None:
+        """Something may be due: wake the worker."""
+        self.store.log.wake()
+
+    def upkeep(self) -> None:
+        """Seal and merge on the worker's thread."""
+        self._seal = True
+        self.start()
+        self.poke()
+
+    # the worker
+
+    def start(self) -> None:
+        """Start the background worker, unless the store was opened without or runs in the foreground."""
+        if not self.store.worker or self.store.closed or self._foreground:
+            return
+        with self._lock:
+            if self._thread is None or not self._thread.is_alive():
+                self._stopping.clear()
+                self._thread = threading.Thread(target=self._work, name="bizcode-worker", daemon=True)
+                self._thread.start()
+        self.poke()
+
+    def _work(self) -> None:
+        self._local.inside = True
+        while not self._stopping.is_set():
+            try:
+                changes = self.store.log.changes()
+                self._dispatch()
+                timeout = self._timeout()
+                if timeout > 0:
+                    self.store.log.wait(changes, timeout)
+            except StorageError:
+                if self.store.closed or self._stopping.is_set():
+                    return
+                self._stopping.wait(0.2)
+
+    def _dispatch(self) -> None:
+        """Give each consumer with something new a thread of its own: one that hangs holds up no other."""
+        if self._seal:
+            self._seal = False
+            self._spawn("upkeep", self._maintain)
+        for consumer in list(self._consumers.values()):
+            if self._behind(consumer):
+                self._spawn(consumer.name, lambda consumer=consumer: self._exhaust(consumer, self._pause))
+        if self._tickers and not isinstance(self.store.clock, ManualClock):
+            now = self.store.now()
+            if any((at := t.due()) is not None and at <= now for t in list(self._tickers.values())):
+                self._spawn("tick:", lambda: self._tick(self.store.now()))
+
+    def _spawn(self, name: str, work: Callable[[], Any]) -> None:
+        running = self._busy.get(name)
+        if running is not None and not running.done():
+            return
+        future: Future[None] = Future()
+        self._busy[name] = future
+
+        def body() -> None:
+            self._local.inside = True
+            try:
+                work()
+            except (BizError, OSError):
+                # The store is closing, its disk is full, ...: the position is where it was, so try again.
+                self._stopping.wait(0.2)
+            finally:
+                self._busy.pop(name, None)
+                future.set_result(None)
+                with contextlib.suppress(BizError):
+                    self.store.log.wake()
+
+        threading.Thread(target=body, name=f"bizcode-{name}", daemon=True).start()
+
+    def _maintain(self) -> None:
+        self.store.segments.seal()
+        self.store.segments.merge()
+
+    def _pause(self, seconds: float) -> bool:
+        return not self._stopping.wait(seconds)
+
+    def _timeout(self) -> float:
+        """Seconds until something is due."""
+        if isinstance(self.store.clock, ManualClock):
+            return IDLE
+        now = self.store.now()
+        dues = [at for t in list(self._tickers.values()) if (at := t.due()) is not None]
+        soonest = min(dues, default=None)
+        return IDLE if soonest is None else max(0.005, min(IDLE, (soonest - now) / 1e6))
+
+    def run(self, ready: Callable[[], None] | None = None) -> None:
+        """The worker in the foreground, until SIGTERM or SIGINT: what has begun is finished or rolled back."""
+        previous: dict[int, Any] = {}
+        self.stop_worker()
+        self._foreground = True
+        self._stopping.clear()
+
+        def stop(*_: Any) -> None:
+            self._stopping.set()
+            with contextlib.suppress(BizError):
+                self.store.log.wake()
+
+        main = threading.current_thread() is threading.main_thread()
+        if main:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                previous[number] = signal.signal(number, stop)
+        thread = threading.Thread(target=self._work, name="bizcode-worker", daemon=True)
+        thread.start()
+        try:
+            if ready is not None:
+                ready()
+            while not self._stopping.wait(0.5):
+                pass
+            thread.join(timeout=5)
+            self._join(5)
+        finally:
+            self._foreground = False
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def _join(self, seconds: float) -> None:
+        """Wait for what has begun, but not for a function that hangs."""
+        end = time.monotonic() + seconds
+        for future in list(self._busy.values()):
+            with contextlib.suppress(TimeoutError):
+                future.result(max(0.0, end - time.monotonic()))
+
+    def stop_worker(self) -> None:
+        """End the background worker after what it is doing."""
+        thread = self._thread
+        self._stopping.set()
+        if thread is not None and thread is not threading.current_thread():
+            with contextlib.suppress(BizError):
+                self.store.log.wake()
+            thread.join(timeout=5)
+            self._join(2)
+        self._thread = None
+
+    def close(self) -> None:
+        """End the worker; every position is committed."""
+        for consumer in list(self._consumers.values()):
+            consumer.stopped = True
+        self.stop_worker()
