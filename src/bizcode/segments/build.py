@@ -7,66 +7,103 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from ..record import ENTITY, Stored
-from .leaves import EXACT, Leaf, Leaves, arrow_type, take_apart
+from ..record import ENTITY
+from .leaves import CHUNK, Leaf, Leaves
 from .schema import FIXED, REST, Column, Schema, Seen
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-__all__ = ["build"]
+__all__ = ["Rows"]
 
-_BIG = 2**63
+_TEXTS = {"user": 5, "id": 6, "entity": 7, "experiments": 10}
+_NUMBERS = {"position": 0, "time": 3, "version": 8}
+_DATA, _VALUE = 4, 9
+_TYPES = {type(None): "null", dict: "object", str: "text", int: "int", float: "double", bool: "bool"}
 
 
-def build(schema: Schema, rows: Sequence[Stored]) -> tuple[Schema, list[Column], pa.Table]:
-    """The schema grown by these records, the leaf columns that they have, and their table."""
-    import numpy as np
+class Rows:
+    """Records of one kind and name, gathered column by column."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.first = 0
+        self.count = 0
+        self.leaves = Leaves()
+        self._waiting: list[list[Any]] = [[] for _ in range(11)]
+        self._chunks: dict[str, list[pa.Array]] = {name: [] for name in (*_TEXTS, *_NUMBERS)}
+
+    def add(self, columns: Sequence[Sequence[Any]]) -> None:
+        """Append records in order of position, given as the columns of `Stored`."""
+        for held, values in zip(self._waiting, columns, strict=True):
+            held += values
+        if not self.count:
+            self.first = columns[0][0]
+        self.count += len(columns[0])
+        if len(self._waiting[0]) >= CHUNK:
+            self._flush()
+
+    def _flush(self) -> None:
+        import pyarrow as pa
+
+        waiting = self._waiting
+        for name, column in _TEXTS.items():
+            self._chunks[name].append(pa.array(waiting[column], pa.string()))
+        for name, column in _NUMBERS.items():
+            self._chunks[name].append(pa.array(waiting[column], pa.int64()))
+        self.leaves.add(waiting[_DATA], waiting[_VALUE] if "value" in FIXED[self.kind] else None)
+        self._waiting = [[] for _ in range(11)]
+
+    def table(self, schema: Schema) -> tuple[Schema, list[Column], pa.Table]:
+        """The schema grown by these records, the leaf columns that they have, and their table."""
+        import numpy as np
+        import pyarrow as pa
+
+        if self._waiting[0]:
+            self._flush()
+        fixed = {name: pa.chunked_array(chunks) for name, chunks in self._chunks.items()}
+        positions, times = fixed["position"].to_numpy(), fixed["time"].to_numpy()
+        leaves = self.leaves
+        leaves.widen()
+        values = {type: leaves.column(((), type)) for type in ("double", "int") if ((), type) in leaves.found}
+        for type in values:
+            del leaves.found[(), type]
+
+        schema = schema.grow(_extents(leaves, times), ())
+        present = [column for column in schema.columns if (column.path, column.type) in leaves.found]
+        for leaf in leaves.found.keys() - {(column.path, column.type) for column in present}:
+            leaves.put_back(leaf)
+        schema = schema.grow((), _seen(leaves.rest, times))
+
+        held: dict[str, Any] = {
+            "position": fixed["position"],
+            "timestamp": fixed["time"].cast(pa.timestamp("us", "UTC")),
+            "id": fixed["id"],
+            "user": fixed["user"],
+            "experiments": fixed["experiments"],
+        }
+        entities = fixed["entity"]
+        if "entity" in FIXED[self.kind] and (self.kind == ENTITY or entities.null_count < self.count):
+            held |= {"entity": entities, "version": fixed["version"]}
+        held |= {{"double": "value", "int": "value:int"}[type]: column for type, column in values.items()}
+        held |= {column.column: leaves.column((column.path, column.type)) for column in present}
+        held[REST] = _rest(leaves)
+        table = pa.table(held)
+        if not bool((times[1:] >= times[:-1]).all()):
+            table = table.take(pa.array(np.lexsort((positions, times))))
+        return schema, present, table
+
+
+def _rest(leaves: Leaves) -> pa.Array:
     import pyarrow as pa
 
-    held: dict[str, Sequence[Any]] = dict(zip(Stored._fields, zip(*rows, strict=True), strict=True))
-    positions = np.array(held["position"], np.int64)
-    times = np.array(held["time"], np.int64)
-    leaves = take_apart(held["data"])
-    leaves.widen()
-    _put_back_big(leaves)
-    schema = schema.grow(_extents(leaves, times), ())
-    present = [column for column in schema.columns if (column.path, column.type) in leaves.found]
-    without = leaves.found.keys() - {(c.path, c.type) for c in present}
-    for leaf in without:
-        leaves.put_back(leaf)
-    schema = schema.grow((), _seen(leaves.rest, times))
-
-    arrays: dict[str, pa.Array] = {
-        "position": pa.array(positions),
-        "timestamp": pa.array(times).cast(pa.timestamp("us", "UTC")),
-    }
-    for name in ("id", "user", "experiments"):
-        arrays[name] = pa.array(held[name], pa.string())
-    if "entity" in FIXED[schema.kind] and (
-        schema.kind == ENTITY or any(e is not None for e in held["entity"])
-    ):
-        arrays["entity"] = pa.array(held["entity"], pa.string())
-        arrays["version"] = pa.array(held["version"], pa.int64())
-    if "value" in FIXED[schema.kind]:
-        arrays |= _values(held["value"])
-    for column in present:
-        arrays[column.column] = leaves.column((column.path, column.type))
+    if not leaves.rest:
+        return pa.nulls(leaves.count, pa.string())
     rest: list[str | None] = [None] * leaves.count
     for row, value in leaves.rest.items():
         rest[row] = orjson.dumps(value).decode()
-    arrays[REST] = pa.array(rest, pa.string())
-    table = pa.table(arrays)
-    if len(rows) > 1 and not bool((times[1:] >= times[:-1]).all() and (positions[1:] > positions[:-1]).all()):
-        table = table.take(pa.array(np.lexsort((positions, times))))
-    return schema, present, table
-
-
-def _put_back_big(leaves: Leaves) -> None:
-    for leaf, held in list(leaves.found.items()):
-        if leaf[1] == "int" and max(held.values) >= _BIG:
-            leaves.put_back(leaf)
+    return pa.array(rest, pa.string())
 
 
 def _extents(leaves: Leaves, times: np.ndarray) -> list[tuple[Leaf, int, int]]:
@@ -74,16 +111,17 @@ def _extents(leaves: Leaves, times: np.ndarray) -> list[tuple[Leaf, int, int]]:
     found = []
     low, high = int(times.min()), int(times.max())
     for leaf, held in leaves.found.items():
-        if len(held.values) == leaves.count:
+        if held.count == leaves.count:
             found.append((leaf, low, high))
         else:
-            at = times[held.positions()]
+            at = times[held.row_numbers()]
             found.append((leaf, int(at.min()), int(at.max())))
     order = {path: n for n, (path, _) in enumerate(leaves.found)}
-    return sorted(found, key=lambda f: (order[f[0][0]], -len(leaves.found[f[0]].values), f[0][1]))
+    return sorted(found, key=lambda f: (order[f[0][0]], -leaves.found[f[0]].count, f[0][1]))
 
 
 def _seen(rest: dict[int, dict[str, Any]], times: np.ndarray) -> list[Seen]:
+    """What the rest holds, by top-level property."""
     found: dict[tuple[str, str], tuple[int, int]] = {}
     for row, value in rest.items():
         at = int(times[row])
@@ -92,23 +130,3 @@ def _seen(rest: dict[int, dict[str, Any]], times: np.ndarray) -> list[Seen]:
             low, high = found.get((key, type), (at, at))
             found[key, type] = (min(low, at), max(high, at))
     return [Seen(key, type, low, high) for (key, type), (low, high) in found.items()]
-
-
-_TYPES = {type(None): "null", dict: "object", str: "text", int: "int", float: "double", bool: "bool"}
-
-
-def _values(values: Sequence[int | float | None]) -> dict[str, pa.Array]:
-    """The numbers measured: ints and floats in their columns, ints as doubles where both occur and it is exact."""
-    import pyarrow as pa
-
-    kinds = set(map(type, values))
-    ints = [v for v in values if type(v) is int] if int in kinds else []
-    if float in kinds and ints and min(ints) >= -EXACT and max(ints) <= EXACT:
-        kinds.discard(int)
-    found: dict[str, pa.Array] = {}
-    if float in kinds:
-        real = float if int in kinds else (int, float)
-        found["value"] = pa.array([v if isinstance(v, real) else None for v in values], arrow_type("double"))
-    if int in kinds:
-        found["value:int"] = pa.array([v if type(v) is int else None for v in values], arrow_type("int"))
-    return found

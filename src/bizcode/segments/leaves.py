@@ -8,17 +8,18 @@ the limit of columns) is the rest: a partial object that is merged back.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from .arrow import compute
+
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-__all__ = ["DEPTH", "EXACT", "Leaf", "Leaves", "Path", "arrow_type", "take_apart"]
+__all__ = ["CHUNK", "DEPTH", "EXACT", "Leaf", "Leaves", "Path", "arrow_type"]
 
 Path = tuple[str, ...]
 Leaf = tuple[Path, str]
@@ -29,7 +30,9 @@ DEPTH = 4
 EXACT = 2**53
 """Integers up to this size are doubles without loss."""
 
-_CHUNK = 2_048  # Few containers alive at once keep the garbage collector out of the way.
+CHUNK = 512
+"""Rows to add at a time: few enough to stay in the processor's cache and below the garbage collector's threshold."""
+
 _SHAPES = 64
 _TYPES: dict[type, str] = {str: "text", int: "int", float: "double", bool: "bool", list: "json"}
 
@@ -47,18 +50,30 @@ def arrow_type(type: str) -> pa.DataType:
     }[type]
 
 
-@dataclass(slots=True)
 class Values:
-    """The values of one leaf, and the rows that have them: None for all rows of the chunk."""
+    """The values of one leaf in Arrow arrays, and the rows that have them."""
 
-    values: list[Any] = field(default_factory=list)
-    rows: list[range | list[int]] = field(default_factory=list)
+    __slots__ = ("chunks", "count", "rows", "type")
+
+    def __init__(self, type: str) -> None:
+        self.type = type
+        self.count = 0
+        self.chunks: list[pa.Array] = []
+        self.rows: list[range | list[int]] = []
 
     def add(self, values: Sequence[Any], rows: range | list[int]) -> None:
-        self.values += values
-        self.rows.append(rows)
+        """Append values of this type. Raises OverflowError, and adds nothing, for ints beyond 64 bits."""
+        import pyarrow as pa
 
-    def positions(self) -> np.ndarray:
+        if self.type == "json":
+            values = [orjson.dumps(value).decode() for value in values]
+        chunk = pa.array(values, arrow_type(self.type))
+        # Texts of more than 2 GB come in parts.
+        self.chunks += chunk.chunks if isinstance(chunk, pa.ChunkedArray) else (chunk,)
+        self.rows.append(rows)
+        self.count += len(rows)
+
+    def row_numbers(self) -> np.ndarray:
         """The row of each value."""
         import numpy as np
 
@@ -66,51 +81,58 @@ class Values:
             np.arange(rows.start, rows.stop) if isinstance(rows, range) else np.array(rows, np.int64)
             for rows in self.rows
         ]
-        return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+        return np.concatenate(parts)
+
+    def exact(self) -> bool:
+        """Whether each int is a double without loss."""
+        bounds = [compute().min_max(chunk).as_py() for chunk in self.chunks]
+        return all(bound["min"] >= -EXACT and bound["max"] <= EXACT for bound in bounds)
 
 
 class Leaves:
-    """The leaves of many JSON objects, one row each."""
+    """The leaves of many JSON objects, one row each.
+
+    >>> leaves = Leaves()
+    >>> leaves.add(['{"plan":"pro","n":1}', '{"n":2.5,"a":{"b":true}}'])
+    >>> {leaf: leaves.column(leaf).to_pylist() for leaf in leaves.found}  # doctest: +NORMALIZE_WHITESPACE
+    {(('plan',), 'text'): ['pro', None], (('n',), 'int'): [1, None], (('n',), 'double'): [None, 2.5],
+    (('a', 'b'), 'bool'): [None, True]}
+    """
 
     def __init__(self) -> None:
         self.count = 0
         self.found: dict[Leaf, Values] = {}
         self.rest: dict[int, dict[str, Any]] = {}
 
-    def column(self, leaf: Leaf) -> pa.Array:
-        """A leaf's values as an array with one element per row, null where a row has none."""
+    def column(self, leaf: Leaf) -> pa.ChunkedArray:
+        """A leaf's values with one element per row, null where a row has none."""
         import numpy as np
         import pyarrow as pa
 
         held = self.found[leaf]
-        values = [orjson.dumps(v).decode() for v in held.values] if leaf[1] == "json" else held.values
-        array = pa.array(values, arrow_type(leaf[1]))
-        if isinstance(array, pa.ChunkedArray):
-            array = array.combine_chunks()
-        rows = held.positions()
-        if len(rows) == self.count and (self.count == 0 or bool((rows[1:] > rows[:-1]).all())):
-            return array
+        values = pa.chunked_array(held.chunks, arrow_type(leaf[1]))
+        rows = held.row_numbers()
+        if held.count == self.count and bool((rows[1:] > rows[:-1]).all()):
+            return values
         index = np.full(self.count, -1, np.int64)
         index[rows] = np.arange(len(rows))
-        return array.take(pa.array(index, mask=index < 0))
+        return values.combine_chunks().take(pa.array(index, mask=index < 0))
 
     def widen(self) -> None:
         """Where a path has both ints and doubles and all ints are exact as doubles, make them doubles."""
         for path, type in list(self.found):
-            if type != "int" or (path, "double") not in self.found:
-                continue
-            held = self.found[path, "int"]
-            if min(held.values) >= -EXACT and max(held.values) <= EXACT:
-                double = self.found[path, "double"]
-                double.values += map(float, held.values)
+            if type == "int" and (path, "double") in self.found and self.found[path, type].exact():
+                held, double = self.found.pop((path, type)), self.found[path, "double"]
+                double.chunks += [chunk.cast("float64") for chunk in held.chunks]
                 double.rows += held.rows
-                del self.found[path, "int"]
+                double.count += held.count
 
     def put_back(self, leaf: Leaf) -> None:
         """Move a leaf that gets no column into the rest."""
         held = self.found.pop(leaf)
-        for row, value in zip(held.positions().tolist(), held.values, strict=True):
-            self._keep(leaf[0], (row,), value)
+        values = [value for chunk in held.chunks for value in chunk.to_pylist()]
+        for row, value in zip(held.row_numbers().tolist(), values, strict=True):
+            self._keep(leaf[0], (row,), orjson.loads(value) if leaf[1] == "json" else value)
 
     def _keep(self, path: Path, rows: Iterable[int], value: Any) -> None:
         for row in rows:
@@ -119,19 +141,23 @@ class Leaves:
                 place = place.setdefault(key, {})
             place[path[-1]] = value
 
-    def add(self, documents: list[dict[str, Any]]) -> None:
-        """Append rows."""
-        start = self.count
-        self.count += len(documents)
-        self._objects((), documents, range(start, self.count))
+    def add(self, texts: Sequence[str], numbers: Sequence[int | float | None] | None = None) -> None:
+        """Append rows: JSON texts, each an object; `numbers` go into the leaves of the empty path."""
+        rows = range(self.count, self.count + len(texts))
+        self.count = rows.stop
+        self._objects((), orjson.loads(f"[{','.join(texts)}]"), rows)
+        if numbers is not None:
+            for kind in set(map(type, numbers)) - {type(None)}:
+                at = [n for n, number in enumerate(numbers) if type(number) is kind]
+                self._typed((), kind, [numbers[n] for n in at], [rows[n] for n in at])
 
     def _objects(self, prefix: Path, objects: list[dict[str, Any]], rows: range | list[int]) -> None:
-        for keys, same, where in _shapes(objects, rows):
+        for keys, columns, where in _columns(objects, rows):
             if not keys and prefix:
                 for row in where:
                     self._keep(prefix, (row,), {})
-            for key in keys:
-                self._values((*prefix, key), list(map(itemgetter(key), same)), where)
+            for key, values in zip(keys, columns, strict=True):
+                self._values((*prefix, key), values, where)
 
     def _values(self, path: Path, values: list[Any], rows: range | list[int]) -> None:
         kinds = set(map(type, values))
@@ -153,49 +179,40 @@ class Leaves:
             self._keep(path, rows, None)
         else:
             leaf = path, _TYPES[kind]
-            held = self.found.get(leaf)
-            if held is None:
-                held = self.found[leaf] = Values()
-            held.add(values, rows)
+            held = self.found.get(leaf) or Values(leaf[1])
+            try:
+                held.add(values, rows)
+            except OverflowError:
+                for row, value in zip(rows, values, strict=True):
+                    self._keep(path, (row,), value)
+            else:
+                self.found[leaf] = held
 
 
-def _shapes(
+def _columns(
     objects: list[dict[str, Any]], rows: range | list[int]
-) -> Iterator[tuple[Sequence[str], list[dict[str, Any]], range | list[int]]]:
-    """Objects by their keys: (keys, the objects that have them, their rows)."""
-    keys = list(map(tuple, objects))
-    if keys.count(keys[0]) == len(keys):
-        yield keys[0], objects, rows
-        return
+) -> Iterator[tuple[Sequence[str], list[list[Any]], range | list[int]]]:
+    """Objects that have the same keys together: the keys, the values of each, the objects' rows."""
+    keys = tuple(objects[0])
+    if set(map(len, objects)) == {len(keys)}:
+        try:
+            yield keys, _columns_of(keys, objects), rows
+            return
+        except KeyError:
+            pass
     groups: dict[tuple[str, ...], list[int]] = {}
-    for n, shape in enumerate(keys):
-        groups.setdefault(shape, []).append(n)
-    if len(groups) <= _SHAPES:
-        for shape, at in groups.items():
-            yield shape, [objects[n] for n in at], [rows[n] for n in at]
-        return
-    # Nearly every object has keys of its own: go by key instead.
-    by_key: dict[str, list[int]] = {}
-    empty: list[int] = []
-    for n, shape in enumerate(keys):
-        if not shape:
-            empty.append(n)
-        for key in shape:
-            by_key.setdefault(key, []).append(n)
-    if empty:
-        yield (), [objects[n] for n in empty], [rows[n] for n in empty]
-    for key, at in by_key.items():
-        yield (key,), [objects[n] for n in at], [rows[n] for n in at]
+    for n, object in enumerate(objects):
+        groups.setdefault(tuple(object), []).append(n)
+    if len(groups) > _SHAPES:
+        # Nearly every object has keys of its own: go by key instead.
+        shapes = groups
+        groups = {}
+        for shape, at in shapes.items():
+            for key in shape or ("",):
+                groups.setdefault((key,) if shape else (), []).extend(at)
+    for shape, at in groups.items():
+        yield shape, _columns_of(shape, [objects[n] for n in at]), [rows[n] for n in at]
 
 
-def take_apart(texts: Sequence[str]) -> Leaves:
-    """The leaves of JSON texts, each an object.
-
-    >>> leaves = take_apart(['{"plan":"pro","n":1}', '{"n":2.5,"a":{"b":true}}'])
-    >>> {leaf: held.values for leaf, held in leaves.found.items()}
-    {(('plan',), 'text'): ['pro'], (('n',), 'int'): [1], (('n',), 'double'): [2.5], (('a', 'b'), 'bool'): [True]}
-    """
-    leaves = Leaves()
-    for n in range(0, len(texts), _CHUNK):
-        leaves.add(orjson.loads(f"[{','.join(texts[n : n + _CHUNK])}]"))
-    return leaves
+def _columns_of(keys: tuple[str, ...], objects: list[dict[str, Any]]) -> list[list[Any]]:
+    return [list(map(itemgetter(key), objects)) for key in keys]

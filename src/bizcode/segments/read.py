@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Files", "columns_of", "group_ranges", "open_file", "stored"]
 
-WINDOW = 65_536
+WINDOW = 8_192
+_WINDOW_OF_PIECE = 2_048
+_WIDEST = 131_072
 _KEPT_BYTES = 192 * 2**20
 _CACHED_BYTES = 64 * 2**20
 
@@ -103,18 +106,20 @@ def stored(table: pa.Table, kind: str, name: str, columns: Iterable[Column]) -> 
         number = [real if integer is None else integer for integer, real in zip(whole, number, strict=True)]
     return list(
         map(
-            Stored,
-            table["position"].to_pylist(),
-            repeat(kind),
-            repeat(name),
-            table["timestamp"].cast("int64").to_pylist(),
-            put_together(table, columns),
-            values("user"),
-            values("id"),
-            values("entity"),
-            values("version"),
-            number,
-            values("experiments"),
+            partial(tuple.__new__, Stored),
+            zip(
+                table["position"].to_pylist(),
+                repeat(kind),
+                repeat(name),
+                table["timestamp"].cast("int64").to_pylist(),
+                put_together(table, columns),
+                values("user"),
+                values("id"),
+                values("entity"),
+                values("version"),
+                number,
+                values("experiments"),
+            ),
         )
     )
 
@@ -263,7 +268,9 @@ class Files:
         kept_bytes = 0
         while pieces and after < until:
             after = max(after, pieces[0][0] - 1)
-            end = min(after + WINDOW, until)
+            # The more row groups overlap, the wider: each costs something per window.
+            near = sum(first <= after + _WIDEST for first, _, _, _ in pieces)
+            end = min(after + min(WINDOW + _WINDOW_OF_PIECE * (near - 1), _WIDEST), until)
             found: list[Stored] = []
             later = []
             for piece in pieces:
