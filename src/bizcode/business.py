@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from . import when
 from .clock import Clock
-from .errors import InvalidName
 from .store import Store
 
 if TYPE_CHECKING:
     from .consume.dead import DeadLetters
     from .do import Do
+    from .entity import Entities, Projections
     from .measure import Measure
     from .on import On
     from .people import Quota
@@ -198,6 +198,26 @@ class Business:
 
         return Do(self.store)
 
+    # entities
+
+    @cached_property
+    def _entities(self) -> Entities:
+        from .entity import Entities
+
+        return Entities(self.store, self)
+
+    def aggregate(self, name: str, initial: Any = None, reduce: Any = None, **options: Any) -> Any:
+        """Define how a type's events become its state, as a class decorator or by a mapping of reducers;
+        see `bizcode.entity.Aggregates.define`."""
+        return self._entities.aggregates.define(name, initial, reduce, **options)
+
+    @cached_property
+    def projection(self) -> Projections:
+        """`@biz.projection(name, on=["Order.*"])` defines one, `biz.projection(name)` reads it."""
+        from .entity import Projections
+
+        return Projections(self.store)
+
     # parts of questions
 
     def step(self, event: str) -> Any:
@@ -232,7 +252,7 @@ class Business:
             raise AttributeError(
                 f"a Business has no {name!r}; it has {known}, and entity types under capitalised names"
             )
-        raise InvalidName(f"unknown entity type {name!r}")
+        return self._entities.type(name)
 
     def __repr__(self) -> str:
         tenant = f", tenant={self.store.tenant!r}" if self.store.tenant is not None else ""

@@ -56,6 +56,9 @@ def forget(store: Store, user: str) -> int:
         store.segments.erase(positions, erase)
     finally:
         store.log.vacuum()
+    for rebuild in list(store.derived.values()):
+        rebuild()
+    store.log.vacuum()
     return len(positions)
 
 

@@ -6,7 +6,7 @@ import atexit
 import shutil
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,6 +79,8 @@ class Store:
             self.log, self.clock, self.tz, self.identity, durability == "buffered", self.stored_at
         )
         self.writer.written = self._written
+        self.derived: dict[str, Callable[[], None]] = {}
+        """What rebuilds each read model of this process; `forget` calls them."""
         self._upkeep_lock = threading.Lock()
         self._since_upkeep = 0
 

@@ -92,6 +92,13 @@ class UnitOfWork:
             self.check(("state", space, key), _unchanged_state(space, key, value))
             return value
 
+    def peek(self, space: str, key: str) -> bytes | None:
+        """State as this unit sees it, without a claim that it holds until the commit."""
+        with self._lock:
+            if (space, key) in self._state:
+                return self._state[space, key]
+            return self.log.get(space, key)
+
     def written(self, space: str) -> dict[str, bytes | None]:
         """This unit's own writes to a space."""
         with self._lock:
