@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 import threading
+from _thread import LockType, allocate_lock
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from contextlib import suppress
+from itertools import islice
 
 from ..errors import StorageError
 from ..record import Draft
@@ -53,28 +55,35 @@ class Later:
 
 
 class Buffer:
-    """Drafts in the order of their writing, committed in groups by a thread of its own."""
+    """Drafts in the order of their writing, committed in groups by a thread of its own.
+
+    An interrupt may come between any two steps, so a draft leaves the line only when it has its answer.
+    """
 
     def __init__(self, append: Callable[[Sequence[Draft]], list[Appended]]) -> None:
         self._append = append
-        self._waiting: deque[Later] = deque()
-        self._draining = threading.Lock()
-        self._news = threading.Event()
-        self._pause = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._start = threading.Lock()
         self._failed: Later | None = None
         self._stopped = False
+        self._reset()
+
+    def _reset(self) -> None:
+        self._waiting: deque[Later] = deque()
+        self._draining = threading.Lock()
+        self._starting = threading.Lock()
+        self._thread: threading.Thread | None = None
+        # Locks as bells: whoever waits at one is called by freeing it.
+        self._news = _bell()
+        self._hurry = _bell()
 
     def add(self, draft: Draft) -> Later:
         """Keep a draft for the next commit."""
         later = Later(self, draft)
         waiting = self._waiting
         waiting.append(later)
-        if not self._news.is_set():
-            self._news.set()
+        if self._news.locked():
+            _ring(self._news)
             if self._thread is None:
-                self._begin()
+                self._start()
         if len(waiting) > LIMIT:
             self.drain()
         return later
@@ -84,8 +93,8 @@ class Buffer:
         if not self._waiting and not self._draining.locked():
             return
         with self._draining:
-            until = self._waiting[-1] if self._waiting else None
-            while until is not None and not until.done:
+            last = list(self._waiting)[-1:]
+            while last and not last[0].done:
                 self._commit()
 
     def told(self, later: Later) -> None:
@@ -100,15 +109,12 @@ class Buffer:
             raise failed._error  # type: ignore[misc]
 
     def _commit(self) -> None:
-        group: list[Later] = []
+        # Buffered drafts carry ids: one that was committed before an interrupt is found, not stored twice.
         try:
-            while self._waiting and len(group) < GROUP:
-                group.append(self._waiting.popleft())
-            self._settle(group)
+            self._settle(list(islice(self._waiting, GROUP)))
         finally:
-            # Interrupted: what has no answer goes back. Buffered drafts carry ids, so that one
-            # that was committed after all is then found and not stored twice.
-            self._waiting.extendleft(later for later in reversed(group) if not later.done)
+            while self._waiting and self._waiting[0].done:
+                self._waiting.popleft()
 
     def _settle(self, group: list[Later]) -> None:
         """Commit a group; one that is refused is cut in halves until only the culprits have failed."""
@@ -130,26 +136,24 @@ class Buffer:
 
     # the thread
 
-    def _begin(self) -> None:
-        with self._start:
+    def _start(self) -> None:
+        with self._starting:
             if self._thread is None and not self._stopped:
                 self._thread = threading.Thread(target=self._run, name="bizcode-log", daemon=True)
                 self._thread.start()
-                _flush_at_end_of_child(self)
+                _drain_at_end_of_child(self)
 
     def _run(self) -> None:
-        me = threading.current_thread()
-        while self._thread is me and not self._stopped:
-            self._news.wait()
-            self._pause.wait(DELAY)
-            self._news.clear()
+        while not self._stopped:
+            self._news.acquire()
+            self._hurry.acquire(timeout=DELAY)
             self.drain()
 
     def stop(self) -> None:
         """Commit what is left and let the thread end."""
         self._stopped = True
-        self._news.set()
-        self._pause.set()
+        _ring(self._hurry)
+        _ring(self._news)
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join()
@@ -157,16 +161,22 @@ class Buffer:
 
     def after_fork(self) -> None:
         """In the child: what waits is the parent's to commit, and the thread is gone."""
-        self._waiting = deque()
-        self._draining = threading.Lock()
-        self._start = threading.Lock()
-        self._news = threading.Event()
-        self._pause = threading.Event()
-        self._thread = None
         self._failed = None
+        self._reset()
 
 
-def _flush_at_end_of_child(buffer: Any) -> None:
+def _bell() -> LockType:
+    bell = allocate_lock()
+    bell.acquire()
+    return bell
+
+
+def _ring(bell: LockType) -> None:
+    with suppress(RuntimeError):
+        bell.release()
+
+
+def _drain_at_end_of_child(buffer: Buffer) -> None:
     """A child of multiprocessing leaves without the interpreter's exit functions."""
     multiprocessing = sys.modules.get("multiprocessing")
     if multiprocessing is not None and multiprocessing.parent_process() is not None:

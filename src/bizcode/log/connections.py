@@ -114,6 +114,11 @@ class Readers:
             connection = connect(self.path, "ro")
             connection.execute("select 1 from sqlite_schema").fetchall()
         except (apsw.CantOpenError, apsw.ReadOnlyError, apsw.IOError):
+            journal = self.path.with_name(self.path.name + "-wal")
+            if journal.exists() and journal.stat().st_size:
+                raise StorageError(
+                    f"{self.path} was left by a crash and is read-only: open it once with the right to write"
+                ) from None
             connection = connect(self.path, "immutable")
         return connection
 

@@ -17,7 +17,7 @@ from . import schema
 from .buffer import Buffer, Later
 from .connections import Readers, connect, shut
 from .faults import fault
-from .interface import Reader, Transaction
+from .interface import Reader
 from .lives import enroll
 from .reads import Reads, paged
 from .writing import Writing
@@ -67,7 +67,7 @@ class SqliteLog(Writing):
         self._buffer = Buffer(self.append)
         if self.writable:
             with self._lock:
-                self.store_id = self._open().store_id
+                self.store_id = self._opened()[0].store_id
         else:
             with self._readers.take() as reads:
                 if not schema.inspect(reads.execute, path):
@@ -141,12 +141,8 @@ class SqliteLog(Writing):
 
     # writes
 
-    @contextmanager
-    def transaction(self) -> Iterator[Transaction]:
-        self._refuse_nesting()
+    def _before_transaction(self) -> None:
         self._buffer.drain()
-        with self._writing() as tx:
-            yield tx
 
     def append_later(self, draft: Draft) -> Later:
         self._refuse_if_closed()
@@ -201,13 +197,6 @@ class SqliteLog(Writing):
     def size(self) -> int:
         self._refuse_if_closed()
         return sum(file.stat().st_size for file in self.directory.glob(FILE + "*"))
-
-    def vacuum(self) -> None:
-        """Give the space of what was sealed and erased back to the disk. Writers wait meanwhile."""
-        self._refuse_nesting()
-        with self._exclusive() as session:
-            session.execute("vacuum")
-            session.wipe()
 
     def check(self) -> list[str]:
         """What is wrong with the file, empty if nothing: SQLite's integrity check."""
@@ -267,7 +256,6 @@ class SqliteLog(Writing):
             return
         if self._turnstile is not None:
             self._turnstile.close()
-            self._turnstile = None
         self._reset()
         self._watch_lock = threading.Lock()
         self._buffer.after_fork()
@@ -300,6 +288,10 @@ def _prepare(directory: Path, path: Path) -> bool:
             raise StorageError(f"{path} is no file: choose another directory for the store")
         if not os.access(path, os.R_OK):
             raise StorageError(f"{path} can't be read: permission denied")
+        # SQLite would take so small a file for an empty one, and overwrite it. (Looking inside is no
+        # option: closing the file would free the locks that this process may hold on it.)
+        if 0 < path.stat().st_size < 512:
+            raise StorageError(f"{path} is no bizcode log: it isn't an SQLite file")
         return writable and os.access(path, os.W_OK)
     if any(name not in OURS and not name.startswith(".") for name in names):
         raise StorageError(

@@ -68,8 +68,8 @@ class Session:
         """Small spaces as they are on disk; void once somebody else has committed."""
         self.dirty: set[str] = set()
         """Spaces written to since `begin`."""
-        self.scrub = False
-        """Erased bytes may still stand in the write-ahead log."""
+        self.scrub: bool | None = False
+        """Erased bytes may still stand in the write-ahead log; None if readers kept them there."""
         self.failure: StorageError | None = None
         self._executemany = cursor.executemany
         self._data_version = connection.data_version
@@ -100,13 +100,13 @@ class Session:
 
     def wipe(self) -> None:
         """Empty the write-ahead log, which may still hold what was erased. If readers stand in the way,
-        the next transaction tries again."""
-        self.connection.set_busy_timeout(PATIENCE)
+        the following transactions try again, without waiting for them."""
+        self.connection.set_busy_timeout(0 if self.scrub is None else PATIENCE)
         try:
             self.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
             self.scrub = False
         except apsw.BusyError:
-            self.scrub = True
+            self.scrub = None
         finally:
             self.connection.set_busy_timeout(BUSY)
 

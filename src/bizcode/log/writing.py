@@ -39,6 +39,10 @@ class _Request:
         self.answers: list[Appended] | None = None
         self.error: BaseException | None = None
 
+    @property
+    def done(self) -> bool:
+        return self.answers is not None or self.error is not None
+
 
 class Writing:
     """The writing half of the log.
@@ -46,7 +50,10 @@ class Writing:
     Within the process `_lock` is the write lock and `_turn` its turnstile; between processes the
     same pair stands in files. A caller who finds nobody there takes `_lock` and commits. In a crowd
     callers leave their drafts in a queue and line up; whoever gets the lock commits the whole queue
-    at once. Interrupts (Ctrl-C) may come between any two steps: each is undone by the block it is in.
+    at once.
+
+    An interrupt (Ctrl-C) may come between any two steps, even amid cleaning up. So a commit's cleaning
+    up stands in a block whose own end cleans up again if `_owner`, which is unset last, is still set.
     """
 
     def __init__(self, path: Path, locks: Path | None, synchronous: str, number: Callable[[], int]) -> None:
@@ -55,16 +62,20 @@ class Writing:
         self.before_append: Callable[[Transaction, Sequence[Draft]], Sequence[Draft]] | None = None
         self._locks = locks
         self._synchronous = synchronous
+        self._number = number
         self._refusal: str | None = None
         self._spaces: Spaces = {}
+        self._reset()
+
+    def _reset(self) -> None:
+        """As at the beginning; in a forked child this forgets the parent's locks, crowd and connection."""
         self._lock = threading.Lock()
         self._turn = threading.Lock()
         self._owner = 0
         self._queue: deque[_Request] = deque()
         self._session: Session | None = None
         self._turnstile: Turnstile | None = None
-        self._number = number
-        self._changes = Changes(number)
+        self._changes = Changes(self._number)
 
     # appending
 
@@ -79,160 +90,202 @@ class Writing:
 
     def _append(self, drafts: Sequence[Draft]) -> list[Appended]:
         """Under the lock: one transaction."""
-        session = self._session or self._open()
-        turnstile = self._turnstile
+        session, turnstile = self._opened()
         self._owner = _ident()
         try:
-            turnstile.enter()  # type: ignore[union-attr]
-            session.begin()
-            answers = SqliteTransaction(session, self.before_append).append(drafts)
-            session.commit()
-        except BaseException as error:
-            self._undo(session, error)
-            raise
+            try:
+                turnstile.enter()
+                session.begin()
+                answers = SqliteTransaction(session, self.before_append).append(drafts)
+                session.commit()
+            except BaseException as error:
+                self._undo(session, error)
+                raise
+            finally:
+                turnstile.leave()
+                self._owner = 0
         finally:
-            turnstile.leave()  # type: ignore[union-attr]
-            self._owner = 0
+            if self._owner:
+                self._recover(session, turnstile)
         return answers
 
     def _append_in_crowd(self, drafts: Sequence[Draft]) -> list[Appended]:
         self._refuse_nesting()
         request = _Request(drafts)
-        self._queue.append(request)
         try:
+            self._queue.append(request)
             with self._turn, self._lock:
-                if request.answers is None and request.error is None:
+                if not request.done:
                     self._append_queue()
-        except BaseException:
-            with suppress(ValueError):
-                self._queue.remove(request)
-            raise
+        finally:
+            if not request.done:
+                with suppress(ValueError):
+                    self._queue.remove(request)
         self._changes.tell()
         if request.error is not None:
             raise request.error
         return request.answers  # type: ignore[return-value]
 
     def _append_queue(self) -> None:
-        """Under the lock: commit what everybody in the queue has left there."""
-        group: list[_Request] = []
+        """Under the lock: commit what everybody in the queue has left there. A request stays in the queue
+        until it is done, so that none is lost when the one who commits it is interrupted."""
+        group = [request for request in list(self._queue) if not request.done]
         try:
-            while self._queue:
-                group.append(self._queue.popleft())
-            if len(group) == 1 or not self._append_together(group):
+            if not self._append_together(group):
                 for request in group:
-                    try:
-                        request.answers = self._append(request.drafts)
-                    except Exception as error:  # noqa: BLE001
-                        request.error = error
+                    self._append_together([request])
         finally:
-            self._queue.extendleft(
-                request for request in reversed(group) if request.answers is None and request.error is None
-            )
+            while self._queue and self._queue[0].done:
+                self._queue.popleft()
 
     def _append_together(self, group: list[_Request]) -> bool:
-        """One commit for several callers, each with an answer or an error of its own.
-        False, and nothing is stored, if the storage refused: it may not refuse each of them alone."""
-        session = self._session or self._open()
-        turnstile = self._turnstile
-        self._owner = _ident()
-        results: list[tuple[list[Appended] | None, Exception | None]] = []
+        """One commit for several callers, each with an answer or an error of its own. False, and nothing
+        is stored, if the storage refused all of them together: it may not refuse each one alone."""
         try:
-            turnstile.enter()  # type: ignore[union-attr]
-            session.begin()
-            for request in group:
-                head = session.head
-                session.execute("savepoint request")
-                try:
-                    answers = SqliteTransaction(session, self.before_append).append(request.drafts)
-                    results.append((answers, None))
-                except Exception as error:
-                    if session.failure is not None:
-                        raise
-                    session.execute("rollback to request")
-                    session.head = head
-                    results.append((None, error))
-                session.execute("release request")
-            session.commit()
-        except (apsw.Error, StorageError):
-            session.rollback()
-            return False
-        except BaseException as error:
-            committed = len(results) == len(group) and not session.connection.in_transaction
-            self._undo(session, error)
-            if committed:
-                self._settle(group, results)
-            raise
+            session, turnstile = self._opened()
+        except StorageError as error:
+            _settle(group, [(None, error)] * len(group))
+            return True
+        results: list[tuple[list[Appended] | None, Exception | None]] = []
+        self._owner = _ident()
+        try:
+            try:
+                turnstile.enter()
+                session.begin()
+                results.extend(self._append_one(session, request.drafts) for request in group)
+                session.commit()
+                _settle(group, results)
+            except (apsw.Error, StorageError, OSError) as error:
+                self._rollback(session)
+                if len(group) > 1:
+                    return False
+                error = error if isinstance(error, StorageError) else fault(error, self.path)
+                _settle(group, [(None, error)])
+            except BaseException:
+                if len(results) == len(group) and not session.connection.in_transaction:
+                    _settle(group, results)  # interrupted after the commit
+                self._rollback(session)
+                raise
+            finally:
+                turnstile.leave()
+                self._owner = 0
         finally:
-            turnstile.leave()  # type: ignore[union-attr]
-            self._owner = 0
-        self._settle(group, results)
+            if self._owner:
+                self._recover(session, turnstile)
         return True
 
-    @staticmethod
-    def _settle(group: list[_Request], results: list[tuple[list[Appended] | None, Exception | None]]) -> None:
-        for request, (answers, error) in zip(group, results, strict=True):
-            request.answers, request.error = answers, error
+    def _append_one(
+        self, session: Session, drafts: Sequence[Draft]
+    ) -> tuple[list[Appended] | None, Exception | None]:
+        """One caller's part of a shared commit: what is refused is undone alone."""
+        head = session.head
+        session.execute("savepoint request")
+        answers, refusal = None, None
+        try:
+            answers = SqliteTransaction(session, self.before_append).append(drafts)
+        except Exception as error:
+            if session.failure is not None:
+                raise
+            session.execute("rollback to request")
+            session.head = head
+            refusal = error
+        session.execute("release request")
+        return answers, refusal
 
     # transactions
 
     @contextmanager
-    def _exclusive(self) -> Iterator[Session]:
-        """The write lock, within the process and between processes."""
+    def transaction(self) -> Iterator[Transaction]:
+        self._refuse_nesting()
+        self._before_transaction()
         with self._turn, self._lock:
-            session = self._session or self._open()
-            turnstile = self._turnstile
+            session, turnstile = self._opened()
+            tx = SqliteTransaction(session, self.before_append)
             self._owner = _ident()
             try:
-                turnstile.enter()  # type: ignore[union-attr]
-                yield session
-            except BaseException as error:
-                self._undo(session, error)
-                raise
+                try:
+                    turnstile.enter()
+                    session.begin()
+                    yield tx
+                    session.commit()
+                    if session.scrub is not False:
+                        session.wipe()
+                except BaseException as error:
+                    self._undo(session, error)
+                    raise
+                finally:
+                    tx.end()
+                    turnstile.leave()
+                    self._owner = 0
             finally:
-                turnstile.leave()  # type: ignore[union-attr]
-                self._owner = 0
-
-    @contextmanager
-    def _writing(self) -> Iterator[SqliteTransaction]:
-        """A transaction for the length of a block."""
-        with self._exclusive() as session:
-            session.begin()
-            tx = SqliteTransaction(session, self.before_append)
-            try:
-                yield tx
-            finally:
-                tx.end()
-            session.commit()
-            if session.scrub:
-                session.wipe()
+                if self._owner:
+                    self._recover(session, turnstile)
         self._changes.tell()
+
+    def _before_transaction(self) -> None:
+        """Commit what must come before."""
+
+    def vacuum(self) -> None:
+        """Give the space of what was trimmed and erased back to the disk. Writers wait meanwhile."""
+        self._refuse_nesting()
+        with self._turn, self._lock:
+            session, turnstile = self._opened()
+            self._owner = _ident()
+            try:
+                try:
+                    turnstile.enter()
+                    session.execute("vacuum")
+                    session.wipe()
+                except BaseException as error:
+                    self._undo(session, error)
+                    raise
+                finally:
+                    turnstile.leave()
+                    self._owner = 0
+            finally:
+                if self._owner:
+                    self._recover(session, turnstile)
 
     def _undo(self, session: Session, error: BaseException) -> None:
         """Roll back; raises an error of SQLite as StorageError."""
+        self._rollback(session)
+        if isinstance(error, apsw.Error):
+            raise fault(error, self.path) from error
+
+    def _rollback(self, session: Session) -> None:
         try:
             session.rollback()
         except apsw.Error:
             self._session = None
             shut(session.connection)
-        if isinstance(error, (apsw.Error, OSError)):
-            raise fault(error, self.path) from error
+
+    def _recover(self, session: Session, turnstile: Turnstile) -> None:
+        """Clean up again after an interrupted cleaning up."""
+        self._rollback(session)
+        turnstile.leave()
+        self._owner = 0
 
     # the connection
 
-    def _open(self) -> Session:
-        """Under the lock: the writing connection, opened anew after a fork. The first one of all
-        lays out the file."""
+    def _opened(self) -> tuple[Session, Turnstile]:
+        """Under the lock: the writing connection and the lock between processes."""
+        session, turnstile = self._session, self._turnstile
+        if session is None or turnstile is None:
+            return self._open()
+        return session, turnstile
+
+    def _open(self) -> tuple[Session, Turnstile]:
+        """Open them, anew after a fork. The first one of all lays out the file."""
         self._refuse_if_closed()
         if self._locks is None:
             raise StorageError(f"{self.path} is read-only: the store can be read, but not written")
         connection = None
         try:
-            if self._turnstile is None:
-                self._turnstile = Turnstile(self._locks)
+            turnstile = self._turnstile = self._turnstile or Turnstile(self._locks)
             connection = connect(self.path, "rwc")
             execute = connection.cursor().execute
             if not schema.inspect(execute, self.path):
-                self._create(connection)
+                self._create(connection, turnstile)
             execute("pragma journal_mode = wal").fetchall()
             execute(f"pragma journal_size_limit = {JOURNAL}").fetchall()
             execute(f"pragma synchronous = {self._synchronous}")
@@ -245,30 +298,20 @@ class Writing:
                 raise fault(error, self.path) from error
             raise
         self._session = session
-        return session
+        return session, turnstile
 
-    def _create(self, connection: apsw.Connection) -> None:
+    def _create(self, connection: apsw.Connection, turnstile: Turnstile) -> None:
         """Lay out a fresh file, unless another process has just done so."""
         execute = connection.cursor().execute
-        turnstile = self._turnstile
         try:
-            turnstile.enter()  # type: ignore[union-attr]
+            turnstile.enter()
             execute("pragma journal_mode = wal").fetchall()
             execute("begin immediate")
             if not schema.inspect(execute, self.path):
                 schema.create(execute)
             execute("commit")
         finally:
-            turnstile.leave()  # type: ignore[union-attr]
-
-    def _reset(self) -> None:
-        """In a forked child: forget the parent's locks, its crowd and its connection."""
-        self._lock = threading.Lock()
-        self._turn = threading.Lock()
-        self._owner = 0
-        self._queue = deque()
-        self._session = None
-        self._changes = Changes(self._number)
+            turnstile.leave()
 
     def _refuse_if_closed(self) -> None:
         if self._refusal is not None:
@@ -279,3 +322,8 @@ class Writing:
             raise StorageError(
                 "this thread is inside a transaction of the log already: write with that transaction's methods"
             )
+
+
+def _settle(group: list[_Request], results: list[tuple[list[Appended] | None, Exception | None]]) -> None:
+    for request, (answers, error) in zip(group, results, strict=True):
+        request.answers, request.error = answers, error
