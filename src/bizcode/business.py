@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +15,15 @@ from .store import Store
 
 if TYPE_CHECKING:
     from .consume.dead import DeadLetters
+    from .data import Data
     from .do import Do
     from .entity import Entities, Projections
     from .measure import Measure
+    from .notify import Notifiers
     from .on import On
     from .people import Quota
     from .query import Lazy
+    from .schedule import Every
     from .track import Track
 
 __all__ = ["Business"]
@@ -198,6 +201,27 @@ class Business:
 
         return Do(self.store)
 
+    @cached_property
+    def every(self) -> Every:
+        """Jobs by the clock: `@biz.every.hour`, `@biz.every.day.at("9am")`, `@biz.every("15m")`."""
+        from .schedule import Every
+
+        return Every(self.store, self)
+
+    @cached_property
+    def data(self) -> Data:
+        """Values under keys, with an expiry, watched by anyone."""
+        from .data import Data
+
+        return Data(self.store)
+
+    @cached_property
+    def notifiers(self) -> Notifiers:
+        """`biz.notifiers.add("Slack", "ops", url)` sets where `biz.Slack("ops").post(...)` goes."""
+        from .notify import Notifiers
+
+        return Notifiers(self.store)
+
     # entities
 
     @cached_property
@@ -252,6 +276,10 @@ class Business:
             raise AttributeError(
                 f"a Business has no {name!r}; it has {known}, and entity types under capitalised names"
             )
+        from .notify import KINDS
+
+        if name in KINDS or name in {key.partition("/")[0] for key in self.store.log.cached("notifier")}:
+            return partial(self.notifiers.notifier, name)
         return self._entities.type(name)
 
     def __repr__(self) -> str:

@@ -53,7 +53,7 @@ class Consumers:
         self._consumers: dict[str, Consumer] = {}
         self._tickers: dict[str, Ticker] = {}
         self._lock = threading.Lock()
-        self._ticking = threading.RLock()
+        self._tick_locks: dict[str, Any] = {}
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
         self._busy: dict[str, Future[None]] = {}
@@ -179,7 +179,7 @@ class Consumers:
                 progress = False
                 for consumer in list(self._consumers.values()):
                     progress |= self._exhaust(consumer, lambda _: True)
-                progress |= self._tick(self.store.now(), force=True)
+                progress |= self._tick(self.store.now())
                 if not progress:
                     break
             if self.store.segments.due() and not self.store.log_readonly:
@@ -210,26 +210,32 @@ class Consumers:
             return True
         return consumer.position < self.store.log.head() or consumer.load() < self.store.log.head()
 
-    def _tick(self, now: int, force: bool = False) -> bool:
+    def _tick(self, now: int) -> bool:
         """Whatever is due by the clock, in order of when it is due."""
         done = False
-        with self._ticking:
-            for _ in range(10_000):
-                due = [(at, t.name, t) for t in list(self._tickers.values()) if (at := t.due()) is not None]
-                ready = sorted((pair for pair in due if pair[0] <= now), key=lambda pair: pair[:2])
-                if not ready:
-                    break
-                progress = False
-                for _, name, ticker in ready:
-                    with lease(self.store.directory, f"tick:{name}") as mine:
-                        if mine:
-                            before = ticker.due()
-                            ticker.tick(now)
-                            progress |= ticker.due() != before
-                done |= progress
-                if not progress:
-                    break
+        for _ in range(10_000):
+            due = [(at, t.name, t) for t in list(self._tickers.values()) if (at := t.due()) is not None]
+            ready = sorted((pair for pair in due if pair[0] <= now), key=lambda pair: pair[:2])
+            progress = False
+            for _, _, ticker in ready:
+                progress |= self._tick_one(ticker, now)
+            done |= progress
+            if not progress:
+                break
         return done
+
+    def _tick_one(self, ticker: Ticker, now: int) -> bool:
+        """What one ticker has due; False where another process is at it, or nothing moved."""
+        with self._tick_lock(ticker.name), lease(self.store.directory, f"tick:{ticker.name}") as mine:
+            before = ticker.due()
+            if not mine or before is None or before > now:
+                return False
+            ticker.tick(now)
+            return True
+
+    def _tick_lock(self, name: str) -> Any:
+        with self._lock:
+            return self._tick_locks.setdefault(name, threading.RLock())
 
     def poke(self) -> None:
         """Something may be due: wake the worker."""
@@ -278,8 +284,12 @@ class Consumers:
                 self._spawn(consumer.name, lambda consumer=consumer: self._exhaust(consumer, self._pause))
         if self._tickers and not isinstance(self.store.clock, ManualClock):
             now = self.store.now()
-            if any((at := t.due()) is not None and at <= now for t in list(self._tickers.values())):
-                self._spawn("tick:", lambda: self._tick(self.store.now()))
+            for ticker in list(self._tickers.values()):
+                due = ticker.due()
+                if due is not None and due <= now:
+                    self._spawn(
+                        f"tick:{ticker.name}", lambda ticker=ticker: self._tick_one(ticker, self.store.now())
+                    )
 
     def _spawn(self, name: str, work: Callable[[], Any]) -> None:
         running = self._busy.get(name)

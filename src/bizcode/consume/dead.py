@@ -109,7 +109,13 @@ class DeadLetters:
             value = tx.get("dead", id) if isinstance(id, str) else None
             if value is None:
                 raise NotFound(f"there is no dead letter {id!r}: see biz.dead_letters.list()")
+            kept = orjson.loads(value)
             if discard:
                 tx.delete("dead", id)
+            elif kept["position"] is None:
+                # A notifier's message: due again.
+                tx.delete("dead", id)
+                again = {**kept["data"], "attempts": 0}
+                tx.put("outbox", f"{self._store.now():020d}-{id.rpartition('-')[2]}", orjson.dumps(again))
             else:
                 tx.put("dead", id, orjson.dumps({**orjson.loads(value), "due": True}))

@@ -1,0 +1,330 @@
+"""`biz.every`: jobs by the clock, in the business's timezone, one run per tick among all processes.
+
+State spaces: "schedule" (key = the job's name: its last tick), "runs" (what ran, the last thousand).
+The arithmetic of cron is cronsim's; what a wall time means on the nights when the clock changes is decided
+here: one that comes twice runs once, one that is skipped runs at the first instant after.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+import orjson
+
+from . import when
+from .consume.consumer import call
+from .errors import InvalidQuery, InvalidTime
+from .on import qualified_name
+from .query import Lazy
+from .unit import UnitOfWork
+
+if TYPE_CHECKING:
+    from .store import Store
+
+__all__ = ["Every", "Run", "Schedule"]
+
+_DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+_WORDS = {
+    "minute": "* * * * *",
+    "hour": "0 * * * *",
+    "day": "0 0 * * *",
+    "week": "0 0 * * 1",
+    "month": "0 0 1 * *",
+    "quarter": "0 0 1 1,4,7,10 *",
+    "year": "0 0 1 1 *",
+    "weekday": "0 0 * * 1-5",
+    "weekend": "0 0 * * 6,0",
+    **{day: f"0 0 * * {(n + 1) % 7}" for n, day in enumerate(_DAYS)},
+}
+_AT = re.compile(r"(\d{1,2})(?::(\d{2}))?\s*(am|pm)?", re.IGNORECASE)
+_FORMS = 'use "9am", "8:30", "17:45", "12:15pm", "noon" or "midnight"'
+KEPT = 1_000
+ON_TIME = 60_000_000
+RETRIES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of a job: `scheduled` is its tick; `error` is None if it went well."""
+
+    name: str
+    scheduled: datetime
+    started: datetime
+    finished: datetime
+    error: str | None
+
+    @property
+    def ok(self) -> bool:
+        return self.error is None
+
+
+class _Cron:
+    """Ticks of a cron expression over the wall clock."""
+
+    def __init__(self, expression: str, tz: ZoneInfo) -> None:
+        from cronsim import CronSim, CronSimError
+
+        self._expression = expression
+        self._tz = tz
+        try:
+            CronSim(expression, datetime(2024, 1, 1))
+        except CronSimError as error:
+            raise InvalidTime(
+                f"{expression!r} is no cron expression ({error}): it has five fields, "
+                'minute hour day-of-month month day-of-week, like "0 9 * * 1-5"'
+            ) from error
+
+    def after(self, us: int) -> int | None:
+        """The first tick later than an instant."""
+        from cronsim import CronSim
+
+        local = when.to_datetime(us, self._tz).replace(tzinfo=None)
+        # In the hour that comes twice the wall clock was already later: look from before the change.
+        try:
+            for wall in CronSim(self._expression, local - timedelta(hours=3)):
+                at = self._instant(wall)
+                if at > us:
+                    return at
+        except StopIteration:
+            return None
+        return None
+
+    def _instant(self, wall: datetime) -> int:
+        aware = wall.replace(tzinfo=self._tz, fold=0)
+        at = when.instant(aware, self._tz)
+        shown = when.to_datetime(at, self._tz).replace(tzinfo=None)
+        if shown == wall:
+            return at
+        # The clock skipped this wall time: the first instant after the gap.
+        low, high = at - 86_400_000_000, at + 86_400_000_000
+        for change, _ in when.offsets(self._tz, low, high)[1:]:
+            if when.to_datetime(change, self._tz).replace(tzinfo=None) > wall:
+                before = when.to_datetime(change - 1, self._tz).replace(tzinfo=None)
+                if before < wall:
+                    return change
+        return at
+
+
+class _Interval:
+    """Ticks each so long, aligned to the clock."""
+
+    def __init__(self, micros: int, tz: ZoneInfo) -> None:
+        self._micros = micros
+        self._tz = tz
+
+    def after(self, us: int) -> int:
+        offset = when.offsets(self._tz, us, us + 1)[0][1]
+        return ((us + offset) // self._micros + 1) * self._micros - offset
+
+
+class _Job:
+    """A registered function and its ticks: a ticker of the consumers."""
+
+    def __init__(
+        self, store: Store, name: str, ticks: Any, function: Callable[..., Any], misfire: str, biz: Any
+    ) -> None:
+        self._store = store
+        self.name = f"every:{name}"
+        self._job = name
+        self._ticks = ticks
+        self._function = function
+        self._misfire = misfire
+        self._biz = biz
+
+    def begin(self, since: int) -> None:
+        """The first definition begins there; a known job goes on where it was."""
+        with self._store.log.transaction() as tx:
+            if tx.get("schedule", self._job) is None:
+                tx.put("schedule", self._job, str(since).encode())
+
+    def due(self) -> int | None:
+        return self._ticks.after(int(self._store.log.get("schedule", self._job) or 0))
+
+    def tick(self, now: int) -> None:
+        """One run for all the ticks that were missed, or none with misfire="skip"."""
+        first = self.due()
+        if first is None or first > now:
+            return
+        tick = following = first
+        while following is not None and following <= now:
+            tick, following = following, self._ticks.after(following)
+        if self._misfire == "skip" and now - tick > ON_TIME:
+            with self._store.log.transaction() as tx:
+                tx.put("schedule", self._job, str(tick).encode())
+            return
+        self._run(tick)
+
+    def _run(self, tick: int) -> None:
+        started = self._store.now()
+        error: Exception | None = None
+        for _ in range(RETRIES + 1):
+            unit = UnitOfWork(self._store.log)
+            token = unit.enter()
+            try:
+                call(self._function, *((self._biz,) if _wants_one(self._function) else ()))
+            except Exception as raised:  # noqa: BLE001 - whatever a user's function raises
+                error = raised
+                unit.discard()
+                continue
+            finally:
+                unit.leave(token)
+            unit.action(lambda tx: self._record(tx, tick, started, None))
+            try:
+                unit.commit()
+                return
+            except Exception as raised:  # noqa: BLE001 - a conflict, say
+                error = raised
+        with self._store.log.transaction() as tx:
+            self._record(tx, tick, started, f"{type(error).__name__}: {error}")
+
+    def _record(self, tx: Any, tick: int, started: int, error: str | None) -> None:
+        tx.put("schedule", self._job, str(tick).encode())
+        run = {
+            "name": self._job,
+            "scheduled": tick,
+            "started": started,
+            "finished": self._store.now(),
+            "error": error,
+        }
+        tx.put("runs", f"{tick:020d}:{self._job}", orjson.dumps(run))
+        kept = tx.scan("runs")
+        for key, _ in kept[: max(0, len(kept) - KEPT)]:
+            tx.delete("runs", key)
+
+
+def _wants_one(function: Callable[..., Any]) -> bool:
+    try:
+        found = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    return any(p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in found)
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """`biz.every.day`: a decorator; `.at("9am")` sets the time of day."""
+
+    every: Every
+    expression: str | None = None
+    interval: int | None = None
+    plain: bool = False
+
+    def at(self, time: str) -> Schedule:
+        """At this time of day, in the business's timezone. Raises InvalidTime."""
+        if self.expression is None or not self.plain:
+            raise InvalidTime("at() goes with a day: biz.every.day.at('9am'), biz.every.monday.at('8:30')")
+        hour, minute = _time_of_day(time)
+        fields = self.expression.split()
+        if fields[1] == "*":
+            raise InvalidTime("at() goes with a day, not with every hour or minute: use biz.every.cron(...)")
+        return replace(self, expression=" ".join([str(minute), str(hour), *fields[2:]]))
+
+    def __call__(
+        self,
+        function: Callable[..., Any] | None = None,
+        *,
+        name: str | None = None,
+        misfire: str = "once",
+        since: Any = None,
+    ) -> Any:
+        """Register a job, as a decorator with or without arguments.
+
+        Args:
+            function: called at each tick, sync or async; with one parameter it gets `biz`.
+            name: what its ticks are kept under; else the function's module and qualified name.
+            misfire: after downtime "once" makes up the missed ticks by one run, "skip" by none.
+            since: an instant to begin earlier than now.
+        """
+        if misfire not in ("once", "skip"):
+            raise InvalidQuery(f"misfire= is 'once' or 'skip', not {misfire!r}")
+        if function is None:
+            return lambda given: self(given, name=name, misfire=misfire, since=since)
+        if not callable(function):
+            raise InvalidQuery(f"a job is a function, not {function!r}")
+        self.every._register(self, function, name, misfire, since)
+        return function
+
+
+def _time_of_day(text: Any) -> tuple[int, int]:
+    if isinstance(text, str):
+        plain = text.strip().lower()
+        if plain in ("noon", "midnight"):
+            return (12, 0) if plain == "noon" else (0, 0)
+        if match := _AT.fullmatch(plain):
+            hour, minute, half = int(match[1]), int(match[2] or 0), match[3]
+            if half and 1 <= hour <= 12 and minute < 60:
+                return hour % 12 + (12 if half == "pm" else 0), minute
+            if not half and (match[2] is not None) and hour < 24 and minute < 60:
+                return hour, minute
+    raise InvalidTime(f"{text!r} is no time of day: {_FORMS}")
+
+
+class Every:
+    """`@biz.every.hour`, `@biz.every.day.at("9am")`, `@biz.every("15m")`, `@biz.every.cron("0 9 * * 1-5")`."""
+
+    def __init__(self, store: Store, biz: Any) -> None:
+        self._store = store
+        self._biz = biz
+        self._names: set[str] = set()
+
+    def __call__(self, duration: Any) -> Schedule:
+        """Each so long, aligned to the clock. Raises InvalidTime."""
+        return Schedule(self, interval=when.exact(duration))
+
+    def cron(self, expression: str) -> Schedule:
+        """By a cron expression of five fields. Raises InvalidTime."""
+        if not isinstance(expression, str):
+            raise InvalidTime(f"cron() takes an expression like '0 9 * * 1-5', not {expression!r}")
+        _Cron(expression, self._store.tz)
+        return Schedule(self, expression=expression)
+
+    def __getattr__(self, word: str) -> Schedule:
+        if word.startswith("_"):
+            raise AttributeError(word)
+        if word not in _WORDS:
+            raise InvalidTime(
+                f"biz.every has no {word!r}: use {', '.join(_WORDS)}, biz.every('15m') or biz.every.cron(...)"
+            )
+        return Schedule(self, expression=_WORDS[word], plain=True)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*object.__dir__(self), *_WORDS})
+
+    def runs(self, name: str | None = None) -> Lazy[list[Run]]:
+        """What ran and what failed, the newest first; of all jobs or of one. The last thousand are kept."""
+        return Lazy(lambda: self._runs(name), "runs")
+
+    def _runs(self, name: str | None) -> list[Run]:
+        found = []
+        for _, value in self._store.log.scan("runs"):
+            kept = orjson.loads(value)
+            if name is None or kept["name"] == name:
+                times = [when.to_datetime(kept[key]) for key in ("scheduled", "started", "finished")]
+                found.append(Run(kept["name"], *times, kept["error"]))
+        return found[::-1]
+
+    def _register(
+        self, schedule: Schedule, function: Callable[..., Any], name: str | None, misfire: str, since: Any
+    ) -> None:
+        store = self._store
+        full = name or qualified_name(function, self._names)
+        if schedule.interval is not None:
+            ticks: Any = _Interval(schedule.interval, store.tz)
+        else:
+            assert schedule.expression is not None
+            ticks = _Cron(schedule.expression, store.tz)
+        job = _Job(store, full, ticks, function, misfire, self._biz)
+        if since == "start":
+            job.begin(0)
+        else:
+            job.begin(store.now() if since is None else when.instant(since, store.tz))
+        store.consumers.tickers(job)
+
+    def __repr__(self) -> str:
+        return "biz.every"
