@@ -152,13 +152,13 @@ class Business:
         """Load CSV, JSONL or Parquet; see `bizcode.transfer.load`."""
         from .transfer import load
 
-        return load(self, path, **options)
+        return load(self.store, path, **options)
 
     def export(self, path: str | os.PathLike[str], **options: Any) -> Any:
         """Write records as Parquet, CSV or JSONL; see `bizcode.transfer.export`."""
         from .transfer import export
 
-        return export(self, path, **options)
+        return export(self.store, path, **options)
 
     def compact(self) -> Any:
         """Seal the tail and merge the segments."""

@@ -305,8 +305,10 @@ class Every:
         for _, value in self._store.log.scan("runs"):
             kept = orjson.loads(value)
             if name is None or kept["name"] == name:
-                times = [when.to_datetime(kept[key]) for key in ("scheduled", "started", "finished")]
-                found.append(Run(kept["name"], *times, kept["error"]))
+                scheduled, started, finished = (
+                    when.to_datetime(kept[key]) for key in ("scheduled", "started", "finished")
+                )
+                found.append(Run(kept["name"], scheduled, started, finished, kept["error"]))
         return found[::-1]
 
     def _register(

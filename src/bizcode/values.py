@@ -113,7 +113,7 @@ def _plain(value: Any, tz: ZoneInfo, path: str, depth: int) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return _plain({f.name: getattr(value, f.name) for f in fields(value)}, tz, path, depth + 1)
     if type(value).__module__ == "numpy" and hasattr(value, "item") and getattr(value, "ndim", 1) == 0:
-        return _plain(value.item(), tz, path, depth + 1)
+        return _plain(getattr(value, "item")(), tz, path, depth + 1)  # noqa: B009
     if isinstance(value, (bytes, bytearray, memoryview)):
         raise InvalidValue(f"{_at(path)}bytes can't be stored: use text, for example value.hex()")
     raise InvalidValue(f"{_at(path)}{type(value).__name__} can't be stored: storable are {_STORABLE}")

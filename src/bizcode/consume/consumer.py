@@ -290,7 +290,7 @@ class Consumer:
                     call(self.function, record)
                 finally:
                     unit.leave(token)
-                unit.action(lambda tx, id=id: tx.delete("dead", id) and None)
+                unit.put("dead", id, None)
                 unit.commit()
             except Exception as error:  # noqa: BLE001 - back to the dead letters
                 with self.store.log.transaction() as tx:

@@ -46,7 +46,7 @@ def restore(aggregate: Aggregate | None, kept: bytes) -> tuple[int, Any] | None:
     if data["code"] != _code(aggregate):
         return None
     if aggregate is not None and aggregate.cls is not None:
-        state = aggregate.cls.__new__(aggregate.cls)
+        state: Any = object.__new__(aggregate.cls)
         state.__dict__.update({key: _unpacked(value) for key, value in data["state"].items()})
         return data["version"], state
     return data["version"], _unpacked(data["state"])

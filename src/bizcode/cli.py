@@ -1,0 +1,279 @@
+"""The `bizcode` command."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from .business import Business
+from .errors import BizError
+from .startup import Startup
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    help="Business as code: track, measure, experiment, goals, streams, views and entities over one durable log.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+_Store = Annotated[
+    Path | None,
+    typer.Option("--store", help="The business's directory; default $BIZCODE_URL, else ./.bizcode."),
+]
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 100)
+
+
+def _existing(store: Path | None) -> Business:
+    """An opened store that must be there already: a typing error must not create one."""
+    directory = store or Path(os.environ.get("BIZCODE_URL") or ".bizcode")
+    if not (directory / "log.db").exists():
+        raise BizError(
+            f"{directory} holds no business: name one with --store, or make one with `bizcode demo`"
+        )
+    return Business(directory, worker=False)
+
+
+@app.command()
+def demo(
+    store: Annotated[Path, typer.Option(help="Where the demo's store is kept.")] = Path("acme-demo"),
+) -> None:
+    """Load a real business's purchase history (CDNOW, 1997 to 1998) and print what it says."""
+    from .demo import demo as run_demo
+
+    run_demo(store, _console())
+
+
+@app.command()
+def run(
+    file: Annotated[Path, typer.Argument(help="A Python file with a Startup subclass, or a `biz`.")],
+    store: _Store = None,
+) -> None:
+    """Launch a Startup (or a module's `biz`) and run the worker until SIGTERM or SIGINT."""
+    if not file.is_file():
+        raise BizError(f"there is no file {str(file)!r}")
+    sys.path.insert(0, str(file.resolve().parent))
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[file.stem] = module
+    spec.loader.exec_module(module)
+    found = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Startup) and value is not Startup
+    ]
+    biz = getattr(module, "biz", None)
+    if not found and not isinstance(biz, Business):
+        raise BizError(f"{file} has neither a subclass of Startup nor a `biz`: bizcode run needs one of them")
+    if not isinstance(biz, Business):
+        biz = Business(store)
+    if found:
+        launched = found[-1]().launch(biz)
+        if inspect.isawaitable(launched):
+            import asyncio
+
+            asyncio.run(_await(launched))
+    typer.echo(f"{biz} is running; SIGTERM or Ctrl-C ends it")
+    biz.run()
+    biz.close()
+
+
+async def _await(awaitable: Any) -> Any:
+    return await awaitable
+
+
+@app.command()
+def load(
+    path: Annotated[Path, typer.Argument(help="A CSV, JSONL or Parquet file.")],
+    event: Annotated[str | None, typer.Option(help="The events' name, or the column that holds it.")] = None,
+    time: Annotated[Optional[str], typer.Option(help="The column with the time.")] = None,  # noqa: UP045
+    user: Annotated[Optional[str], typer.Option(help="The column with the user's id.")] = None,  # noqa: UP045
+    properties: Annotated[
+        str | None, typer.Option(help="Which columns become properties, by commas.")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse the file if any line is broken.")] = False,
+    store: _Store = None,
+) -> None:
+    """Load a file as tracked events. Killed and started again it goes on where it was, without doubles."""
+    from .transfer import progress_bar
+
+    bar, move = progress_bar(path.name)
+    with Business(store, worker=False) as biz, bar:
+        names = None if properties is None else [name.strip() for name in properties.split(",")]
+        done = biz.load(
+            path, event=event, time=time, user=user, properties=names, strict=strict, progress=move
+        )
+    typer.echo(
+        f"{done.records:,} records loaded"
+        + (f", {done.skipped:,} were there already" if done.skipped else "")
+    )
+    for broken in done.broken[:20]:
+        typer.echo(f"line {broken.line}: {broken.reason}", err=True)
+    if done.broken:
+        typer.echo(f"{len(done.broken):,} broken lines were left out", err=True)
+
+
+@app.command()
+def export(
+    path: Annotated[Path, typer.Argument(help="A directory for Parquet, else a file.")],
+    format: Annotated[str, typer.Option(help="parquet, csv or jsonl.")] = "parquet",
+    what: Annotated[str, typer.Option(help="events, measures or entity_events.")] = "events",
+    since: Annotated[str | None, typer.Option(help='Only from then on: "7d", "month", "2024-01-01".')] = None,
+    store: _Store = None,
+) -> None:
+    """Write records as Hive-partitioned Parquet, CSV or JSONL."""
+    with _existing(store) as biz:
+        done = biz.export(path, format=format, what=what, since=since)
+    typer.echo(f"{done.records:,} records in {len(done.files):,} files under {path}")
+
+
+@app.command()
+def query(
+    expression: Annotated[
+        str, typer.Argument(help='Like: track.Signup.count().since("7d").by("plan"), or a SELECT.')
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    sql: Annotated[bool, typer.Option("--sql", help="Print the SQL in place of the answer.")] = False,
+    store: _Store = None,
+) -> None:
+    """Ask in the library's own words (`biz.` may be left out), or in SQL over events, measures, entity_events."""
+    from .query.base import Query
+    from .query.present import text_table, to_table
+
+    with _existing(store) as biz:
+        text = expression.strip()
+        if text.lower().startswith(("select", "with")):
+            asked: Any = biz.sql(text)
+        else:
+            asked = _evaluate(text, biz)
+        if isinstance(asked, Query):
+            if sql:
+                typer.echo(asked.sql())
+                return
+            result = asked.run()
+        else:
+            result = asked
+    if as_json:
+        typer.echo(json.dumps(_plain(result), default=str, ensure_ascii=False))
+    else:
+        typer.echo(text_table(to_table(result, getattr(asked, "title", "result"))))
+
+
+def _evaluate(text: str, biz: Business) -> Any:
+    """An expression of the owner's own shell, in her own words."""
+    from .plan.fields import prop, this
+
+    names = {name: getattr(biz, name) for name in ("track", "measure", "sql", "step", "now")}
+    names |= {"biz": biz, "this": this, "prop": prop}
+    try:
+        return eval(text.replace("$.", "biz."), {"__builtins__": {}}, _Names(biz, names))
+    except BizError:
+        raise
+    except (SyntaxError, NameError, TypeError, AttributeError) as error:
+        raise BizError(f"{text!r} can't be asked: {error}") from error
+
+
+class _Names(dict):
+    """The business's own names, without `biz.` before them."""
+
+    def __init__(self, biz: Business, names: dict[str, Any]) -> None:
+        super().__init__(names)
+        self._biz = biz
+
+    def __missing__(self, name: str) -> Any:
+        try:
+            return getattr(self._biz, name)
+        except AttributeError:
+            raise KeyError(name) from None
+
+
+def _plain(item: Any) -> Any:
+    import dataclasses
+
+    given: Any = item
+    if dataclasses.is_dataclass(item) and not isinstance(item, type):
+        return {f.name: _plain(getattr(item, f.name)) for f in dataclasses.fields(item)}
+    if isinstance(item, dict):
+        return {_key(key): _plain(value) for key, value in item.items()}
+    if hasattr(given, "_names"):
+        return dict(zip(given._names, map(_plain, given), strict=True))
+    if isinstance(item, (list, tuple)):
+        return [_plain(value) for value in item]
+    if hasattr(given, "data") and hasattr(given, "position"):
+        return {name: getattr(given, name) for name in ("position", "id", "type", "timestamp", "data")}
+    return item
+
+
+def _key(key: Any) -> str:
+    return " | ".join(map(str, key)) if isinstance(key, tuple) else str(key)
+
+
+@app.command()
+def info(store: _Store = None) -> None:
+    """What is in a store: events, metrics, sizes."""
+    from .query.present import text_table, to_table
+
+    with _existing(store) as biz:
+        typer.echo(f"{biz}  timezone {biz.timezone}")
+        names = biz.track.names().run()
+        rows = [
+            {"event": name, "count": biz.track[name].count().run(), "users": biz.track[name].unique().run()}
+            for name in names
+        ]
+        typer.echo(text_table(to_table(rows, "event")))
+        rows = [
+            {
+                "metric": name,
+                "samples": biz.measure[name].count().run(),
+                "current": biz.measure[name].current().run(),
+            }
+            for name in biz.measure.names().run()
+        ]
+        if rows:
+            typer.echo("")
+            typer.echo(text_table(to_table(rows, "metric")))
+        from .people import size
+
+        typer.echo(f"\n{size(biz.store):,} bytes on disk")
+
+
+@app.command()
+def doctor(
+    mend: Annotated[bool, typer.Option("--mend", help="Repair what can be.")] = False, store: _Store = None
+) -> None:
+    """Check every invariant of a store."""
+    with _existing(store) as biz:
+        report = biz.doctor(mend=mend)
+    typer.echo(str(report))
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+@app.command()
+def compact(store: _Store = None) -> None:
+    """Seal the tail and merge the segments."""
+    with _existing(store) as biz:
+        typer.echo(str(biz.compact()))
+
+
+def main() -> None:
+    """Run the command; a BizError is one sentence on standard error, exit code 1."""
+    try:
+        app()
+    except BizError as error:
+        typer.echo(f"bizcode: {error}", err=True)
+        sys.exit(1)
