@@ -15,10 +15,13 @@ import pytest
 from bizcode.log.sqlite import SqliteLog, open_log
 from bizcode.record import Draft
 
+# An interrupt may come while a generator is being thrown away; Python then only warns of it.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
-@pytest.fixture
-def log(tmp_path: Path) -> Iterator[SqliteLog]:
-    log = open_log(tmp_path / "acme")
+
+@pytest.fixture(params=["commit", "disk"])
+def log(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[SqliteLog]:
+    log = open_log(tmp_path / "acme", request.param)
     yield log
     log.close()
 

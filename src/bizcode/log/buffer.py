@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import sys
 import threading
-from _thread import LockType, allocate_lock
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from itertools import islice
 
 from ..errors import StorageError
 from ..record import Draft
+from .bells import new_bell, ring
 from .interface import Appended
 
 __all__ = ["Buffer", "Later"]
@@ -71,9 +70,8 @@ class Buffer:
         self._draining = threading.Lock()
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
-        # Locks as bells: whoever waits at one is called by freeing it.
-        self._news = _bell()
-        self._hurry = _bell()
+        self._news = new_bell()
+        self._hurry = new_bell()
 
     def add(self, draft: Draft) -> Later:
         """Keep a draft for the next commit."""
@@ -81,7 +79,7 @@ class Buffer:
         waiting = self._waiting
         waiting.append(later)
         if self._news.locked():
-            _ring(self._news)
+            ring(self._news)
             if self._thread is None:
                 self._start()
         if len(waiting) > LIMIT:
@@ -152,8 +150,8 @@ class Buffer:
     def stop(self) -> None:
         """Commit what is left and let the thread end."""
         self._stopped = True
-        _ring(self._hurry)
-        _ring(self._news)
+        ring(self._hurry)
+        ring(self._news)
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join()
@@ -163,17 +161,6 @@ class Buffer:
         """In the child: what waits is the parent's to commit, and the thread is gone."""
         self._failed = None
         self._reset()
-
-
-def _bell() -> LockType:
-    bell = allocate_lock()
-    bell.acquire()
-    return bell
-
-
-def _ring(bell: LockType) -> None:
-    with suppress(RuntimeError):
-        bell.release()
 
 
 def _drain_at_end_of_child(buffer: Buffer) -> None:

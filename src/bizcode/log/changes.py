@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from _thread import LockType, allocate_lock
+from _thread import LockType
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+
+from .bells import new_bell, ring
 
 __all__ = ["Changes"]
 
@@ -20,8 +22,8 @@ PATIENCE = 1.0
 class Changes:
     """Sleepers of this process. The first of them looks for the commits of other processes, for all.
 
-    Each sleeps on a lock of its own, which whoever has news frees. There is no lock around the line
-    of them, so an interrupt can't leave one held.
+    Each sleeps at a bell of its own. There is no lock around the line of them, so an interrupt can't
+    leave one held.
     """
 
     def __init__(self, number: Callable[[], int]) -> None:
@@ -32,8 +34,8 @@ class Changes:
     def tell(self) -> None:
         """Something was committed by this process."""
         if self._line:
-            for bed in list(self._line):
-                _free(bed)
+            for bell in list(self._line):
+                ring(bell)
 
     def wake(self) -> None:
         """Send everybody home."""
@@ -44,10 +46,9 @@ class Changes:
         """Sleep until the number differs (True), or until the timeout in seconds or a wake (False)."""
         until = None if timeout is None else time.monotonic() + timeout
         wakes = self._wakes
-        bed = allocate_lock()
-        bed.acquire()
+        bell = new_bell()
         try:
-            self._line.append(bed)
+            self._line.append(bell)
             while True:
                 if self._number() != seen:
                     self.tell()
@@ -55,15 +56,10 @@ class Changes:
                 left = None if until is None else until - time.monotonic()
                 if self._wakes != wakes or (left is not None and left <= 0):
                     return False
-                pause = POLL if self._line[0] is bed else PATIENCE
-                bed.acquire(timeout=pause if left is None else min(pause, left))
+                pause = POLL if self._line[0] is bell else PATIENCE
+                bell.acquire(timeout=pause if left is None else min(pause, left))
         finally:
             with suppress(ValueError):
-                self._line.remove(bed)
+                self._line.remove(bell)
             for first in list(self._line)[:1]:
-                _free(first)  # it is the one who looks now
-
-
-def _free(bed: LockType) -> None:
-    with suppress(RuntimeError):
-        bed.release()
+                ring(first)  # it is the one who looks now

@@ -221,6 +221,7 @@ class SqliteLog(Writing):
             if self._turnstile is not None:
                 self._turnstile.close()
                 self._turnstile = None
+        self._call_next()
         self._changes.wake()
         self._buffer.check()
 

@@ -13,6 +13,7 @@ import apsw
 from ..errors import StorageError
 from ..record import Draft
 from . import schema
+from .bells import new_bell, ring
 from .changes import Changes
 from .connections import connect, shut
 from .faults import fault
@@ -26,16 +27,23 @@ __all__ = ["Writing"]
 JOURNAL = 64 * 2**20
 """Bytes that the write-ahead log keeps on disk after a reader had made it grow."""
 
+CACHE = 16_384
+"""KiB of pages that the writing connection keeps in memory: the indexes of entities and ids."""
+
+PATIENCE = 0.05
+"""Seconds until one in the queue looks whether it has been forgotten, by somebody interrupted."""
+
 _ident = threading.get_ident
 
 
 class _Request:
-    """Drafts of one caller that wait for a commit shared with others."""
+    """Drafts of one caller that wait for a commit shared with others. The caller sleeps at `bell`."""
 
-    __slots__ = ("answers", "drafts", "error")
+    __slots__ = ("answers", "bell", "drafts", "error")
 
     def __init__(self, drafts: Sequence[Draft]) -> None:
         self.drafts = drafts
+        self.bell = new_bell()
         self.answers: list[Appended] | None = None
         self.error: BaseException | None = None
 
@@ -49,8 +57,8 @@ class Writing:
 
     Within the process `_lock` is the write lock and `_turn` its turnstile; between processes the
     same pair stands in files. A caller who finds nobody there takes `_lock` and commits. In a crowd
-    callers leave their drafts in a queue and line up; whoever gets the lock commits the whole queue
-    at once.
+    callers leave their drafts in a queue; one of them commits the whole queue at once, and calls the
+    first of those who have come meanwhile to do the same.
 
     An interrupt (Ctrl-C) may come between any two steps, even amid cleaning up. So a commit's cleaning
     up stands in a block whose own end cleans up again if `_owner`, which is unset last, is still set.
@@ -62,6 +70,7 @@ class Writing:
         self.before_append: Callable[[Transaction, Sequence[Draft]], Sequence[Draft]] | None = None
         self._locks = locks
         self._synchronous = synchronous
+        self._syncs = synchronous == "full"
         self._number = number
         self._refusal: str | None = None
         self._spaces: Spaces = {}
@@ -114,9 +123,16 @@ class Writing:
         request = _Request(drafts)
         try:
             self._queue.append(request)
-            with self._turn, self._lock:
-                if not request.done:
-                    self._append_queue()
+            while not request.done:
+                # Where a commit waits for the disk it pays to sleep until somebody has committed for all;
+                # elsewhere commits are so short that standing in line costs less than being called.
+                if self._syncs and self._turn.locked():
+                    request.bell.acquire(timeout=PATIENCE)
+                    continue
+                with self._turn, self._lock:
+                    if not request.done:
+                        self._append_queue()
+                self._call_next()
         finally:
             if not request.done:
                 with suppress(ValueError):
@@ -125,6 +141,11 @@ class Writing:
         if request.error is not None:
             raise request.error
         return request.answers  # type: ignore[return-value]
+
+    def _call_next(self) -> None:
+        """After the turn: the first of those who have queued up meanwhile writes for all of them."""
+        for request in list(self._queue)[:1]:
+            ring(request.bell)
 
     def _append_queue(self) -> None:
         """Under the lock: commit what everybody in the queue has left there. A request stays in the queue
@@ -136,7 +157,7 @@ class Writing:
                     self._append_together([request])
         finally:
             while self._queue and self._queue[0].done:
-                self._queue.popleft()
+                ring(self._queue.popleft().bell)
 
     def _append_together(self, group: list[_Request]) -> bool:
         """One commit for several callers, each with an answer or an error of its own. False, and nothing
@@ -220,6 +241,7 @@ class Writing:
             finally:
                 if self._owner:
                     self._recover(session, turnstile)
+        self._call_next()
         self._changes.tell()
 
     def _before_transaction(self) -> None:
@@ -245,6 +267,7 @@ class Writing:
             finally:
                 if self._owner:
                     self._recover(session, turnstile)
+        self._call_next()
 
     def _undo(self, session: Session, error: BaseException) -> None:
         """Roll back; raises an error of SQLite as StorageError."""
@@ -290,6 +313,7 @@ class Writing:
             execute(f"pragma journal_size_limit = {JOURNAL}").fetchall()
             execute(f"pragma synchronous = {self._synchronous}")
             execute("pragma secure_delete = on").fetchall()
+            execute(f"pragma cache_size = -{CACHE}")
             session = Session(connection, self.path, self._spaces, schema.store_id(execute))
         except BaseException as error:
             if connection is not None:
