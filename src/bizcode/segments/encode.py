@@ -13,37 +13,50 @@ __all__ = ["DICTIONARY", "SAMPLE", "choose"]
 
 DICTIONARY = "DICTIONARY"
 PLAIN = "PLAIN"
-SAMPLE = 8_192
+SAMPLE = 65_536
+"""Enough rows for a dictionary to show what it is worth: its values repeat over a whole row group."""
+
 _SMALL = 512
+_REPEATED = 8
+"""A column whose values occur so many times on average gets a dictionary without trying."""
+
+_UNIQUE = 0.75
+_TEXTS = 8_192
+"""Texts that hardly repeat don't need a dictionary; how many of them to try the alternatives on."""
+
 DICTIONARY_BYTES = 4 * 2**20
 _FAVOUR = 0.93
 """A column leaves the dictionary, which engines read fastest, only for a gain of more than 7 %."""
 
 
-def choose(table: pa.Table, sample: int = SAMPLE) -> dict[str, str]:
+def choose(table: pa.Table) -> dict[str, str]:
     """Column -> encoding, tried on a run of rows from the middle (runs and differences must be as in the file)."""
+    middle = table.slice(max(0, (table.num_rows - SAMPLE) // 2), SAMPLE)
+    return {
+        name: _choose(name, column) for name, column in zip(middle.column_names, middle.columns, strict=True)
+    }
+
+
+def _choose(name: str, column: pa.ChunkedArray) -> str:
     import pyarrow.types as pt
 
-    start = max(0, (table.num_rows - sample) // 2)
-    middle = table.slice(start, sample)
-    chosen: dict[str, str] = {}
-    for name, column in zip(middle.column_names, middle.columns, strict=True):
-        kind = column.type
-        if name in ("position", "timestamp"):
-            chosen[name] = "DELTA_BINARY_PACKED"
-        elif pt.is_boolean(kind):
-            chosen[name] = PLAIN
-        elif middle.num_rows < _SMALL or column.null_count == len(column):
-            chosen[name] = DICTIONARY
-        elif pt.is_integer(kind):
-            chosen[name] = _smallest(name, column, ("DELTA_BINARY_PACKED", PLAIN))
-        elif pt.is_floating(kind):
-            chosen[name] = _smallest(name, column, ("BYTE_STREAM_SPLIT", PLAIN))
-        elif compute().count_distinct(column).as_py() * 2 < len(column):
-            chosen[name] = DICTIONARY
-        else:
-            chosen[name] = _smallest(name, column, ("DELTA_BYTE_ARRAY", PLAIN))
-    return chosen
+    if name in ("position", "timestamp"):
+        return "DELTA_BINARY_PACKED"
+    if pt.is_boolean(column.type):
+        return PLAIN
+    count = len(column) - column.null_count
+    if len(column) < _SMALL or not count:
+        return DICTIONARY
+    distinct = compute().count_distinct(column).as_py()
+    if distinct * _REPEATED < count:
+        return DICTIONARY
+    if pt.is_integer(column.type):
+        return _smallest(name, column, ("DELTA_BINARY_PACKED", PLAIN))
+    if pt.is_floating(column.type):
+        return _smallest(name, column, ("BYTE_STREAM_SPLIT", PLAIN))
+    if distinct < count * _UNIQUE:
+        return DICTIONARY
+    return _smallest(name, column.slice(0, _TEXTS), ("DELTA_BYTE_ARRAY", PLAIN))
 
 
 def _smallest(name: str, column: pa.ChunkedArray, others: tuple[str, ...]) -> str:

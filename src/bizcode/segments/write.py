@@ -39,7 +39,6 @@ def write(
     columns: Iterable[Column],
     tables: Iterable[pa.Table],
     sample: pa.Table,
-    level: int | None = None,
 ) -> Segment:
     """Write a new file of tables that are sorted and share a schema, each a row group, and describe it.
 
@@ -48,7 +47,6 @@ def write(
         first: no record has a position below.
         columns: the leaf columns among those of the tables.
         sample: rows to choose the encodings from.
-        level: of zstd, None for its default.
     """
     import pyarrow.parquet as pq
 
@@ -59,7 +57,7 @@ def write(
     facts = _Facts()
     id, file = files.relative(kind, name, first)
     with files.new_file(directory / file) as temporary:
-        with pq.ParquetWriter(temporary, schema, compression_level=level, **options) as writer:
+        with pq.ParquetWriter(temporary, schema, **options) as writer:
             writer.add_key_value_metadata({METADATA.decode(): orjson.dumps(metadata).decode()})
             for table in tables:
                 facts.add(table)
