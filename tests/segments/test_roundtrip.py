@@ -15,7 +15,7 @@ from bizcode.log.sqlite import open_log
 from bizcode.record import ENTITY, EVENT, MEASURE, SYSTEM, Draft, Stored
 from bizcode.segments import SegmentStore
 
-TIME = 1_700_000_000_000_000
+from .conftest import TIME
 
 names = st.one_of(
     st.sampled_from(

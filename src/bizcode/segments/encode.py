@@ -88,6 +88,7 @@ def options_for(encodings: dict[str, str]) -> dict[str, Any]:
         "compression": "zstd",
         "version": "2.6",
         "data_page_version": "2.0",
+        "write_page_checksum": True,
         "store_schema": False,
         "dictionary_pagesize_limit": DICTIONARY_BYTES,
     }

@@ -91,8 +91,6 @@ def explained(what: str, directory: Path) -> Iterator[None]:
 
     try:
         yield
-    except pa.ArrowInvalid as error:
-        raise StorageError(f"{what}: {str(error).splitlines()[0]}") from error
     except OSError as error:
         reason = {
             errno.ENOSPC: f"the disk that holds {directory} is full",
@@ -103,6 +101,8 @@ def explained(what: str, directory: Path) -> Iterator[None]:
             errno.EPERM: f"{directory} may not be written",
         }.get(error.errno or _arrow_errno(error), str(error).splitlines()[0] if str(error) else repr(error))
         raise StorageError(f"{what} failed: {reason}; nothing was changed") from error
+    except pa.ArrowException as error:
+        raise StorageError(f"{what} failed: {str(error).splitlines()[0]}; nothing was changed") from error
 
 
 def _arrow_errno(error: OSError) -> int:

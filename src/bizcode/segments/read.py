@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-__all__ = ["Files", "columns_of", "group_ranges", "open_file", "stored"]
+__all__ = ["Damaged", "Files", "columns_of", "damaged", "group_ranges", "open_file", "stored"]
 
 WINDOW = 8_192
 _WINDOW_OF_PIECE = 2_048
@@ -33,22 +33,26 @@ _KEPT_BYTES = 192 * 2**20
 _CACHED_BYTES = 64 * 2**20
 
 
+class Damaged(StorageError):
+    """A segment's file is missing or can't be read."""
+
+
 def open_file(directory: Path, segment: Segment, metadata: Any = None) -> pq.ParquetFile:
     """A segment's file. Raises StorageError that names it."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        return pq.ParquetFile(directory / segment.file, metadata=metadata)
+        return pq.ParquetFile(directory / segment.file, metadata=metadata, page_checksum_verification=True)
     except (OSError, pa.ArrowException) as error:
         raise damaged(directory, segment, error) from error
 
 
-def damaged(directory: Path, segment: Segment, error: Exception) -> StorageError:
+def damaged(directory: Path, segment: Segment, error: Exception) -> Damaged:
     """What a reader of a broken segment is told."""
     missing = isinstance(error, FileNotFoundError)
     what = "is missing" if missing else f"can't be read ({str(error).splitlines()[0]})"
-    return StorageError(
+    return Damaged(
         f"the segment {directory / segment.file} {what}: it holds {segment.rows} records of "
         f"{segment.kind} {segment.name!r}, positions {segment.first_position} to {segment.last_position}; "
         "restore it from a backup, everything else stays readable"

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..errors import StorageError
+
 __all__ = ["Readers", "exclusive"]
 
 _all: weakref.WeakSet[Readers] = weakref.WeakSet()
@@ -53,9 +55,14 @@ class Readers:
                         fcntl.flock(handle, fcntl.LOCK_SH)
                 self._held[side] = (count + 1, handle)
             # A deleter may have begun the next epoch before the lock was taken.
-            if self._epoch() == epoch:
+            same = False
+            try:
+                same = self._epoch() == epoch
+            finally:
+                if not same:
+                    self._leave(side)
+            if same:
                 return side
-            self._leave(side)
 
     def _leave(self, side: int) -> None:
         with self._lock:
@@ -110,9 +117,11 @@ def _open(path: Path) -> int | None:
 
 @contextmanager
 def exclusive(path: Path) -> Iterator[bool]:
-    """One at a time over threads and processes; True if it had to wait for another."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    """One at a time over threads and processes; True if it had to wait for another.
+    Raises StorageError where nothing can be written."""
+    handle = _open(path)
+    if handle is None:
+        raise StorageError(f"{path.parent.parent} can't be written: the directory or disk is read-only")
     try:
         waited = False
         try:

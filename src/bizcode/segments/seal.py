@@ -17,7 +17,7 @@ from .catalog import RANGES, SEGMENTS, Catalog, Segment
 from .change import change, written
 from .leaves import CHUNK
 from .schema import Schema
-from .write import GROUP, group_rows, write
+from .write import group_rows, write
 
 __all__ = ["ERASED", "seal_piece"]
 
@@ -41,7 +41,7 @@ def seal_piece(directory: Path, log: Log, catalog: Catalog, target: int) -> int:
             group = groups.pop((kind, name))
             first = group.first
             grown, columns, table = group.table(catalog.schema(kind, name))
-            size = group_rows(table.num_rows, table.nbytes) if table.num_rows > GROUP else table.num_rows
+            size = group_rows(table.num_rows, table.nbytes)
             tables = [table.slice(n, size) for n in range(0, table.num_rows, size)]
             segment = write(directory, kind, name, first, columns, tables, table)
             made.append(segment)

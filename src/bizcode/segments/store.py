@@ -17,7 +17,7 @@ from .change import swept
 from .doctor import Report, examine
 from .erase import erase
 from .merge import merge_run, runs
-from .read import Files
+from .read import Damaged, Files
 from .readers import Readers, exclusive
 from .schema import Schema
 from .seal import seal_piece
@@ -121,7 +121,9 @@ class SegmentStore:
         with self._maintenance() as waited:
             if waited and until is None and not self.due():
                 return 0
-            return self._seal(target)
+            sealed = self._seal(target)
+            self._sweep()
+            return sealed
 
     def _seal(self, target: int) -> int:
         sealed = 0
@@ -143,18 +145,24 @@ class SegmentStore:
         Returns:
             how many files were merged into others.
         Raises:
-            StorageError: a file is damaged, the disk is full or read-only; the catalog names what it did.
+            StorageError: the disk is full or read-only; or a file is damaged (all other names are merged then).
         """
         merged = 0
+        damaged: list[Damaged] = []
         with self._maintenance():
             catalog = self.catalog()
             for kind, name in dict.fromkeys((s.kind, s.name) for s in catalog.segments):
-                # What was merged may be due with its neighbours now.
-                while found := runs(self.catalog().of(kind, name), all):
-                    for run in found:
-                        merge_run(self.directory, self.log, self.catalog(), run)
-                        merged += len(run)
+                try:
+                    # What was merged may be due with its neighbours now.
+                    while found := runs(self.catalog().of(kind, name), all):
+                        for run in found:
+                            merge_run(self.directory, self.log, self.catalog(), run)
+                            merged += len(run)
+                except Damaged as error:
+                    damaged.append(error)
             self._sweep()
+        if damaged:
+            raise damaged[0]
         return merged
 
     def compact(self) -> Compacted:
@@ -204,11 +212,15 @@ class SegmentStore:
         Args:
             mend: delete the files that a crash left behind.
         """
-        if mend:
+        try:
             with self._maintenance():
-                self._sweep()
-                return examine(self.directory, self.log, self.catalog(), True)
-        with self._maintenance():
+                if mend:
+                    self._sweep()
+                return examine(self.directory, self.log, self.catalog(), mend)
+        except StorageError:
+            if mend:
+                raise
+            # Nothing can be written here, so nothing is being written either.
             return examine(self.directory, self.log, self.catalog(), False)
 
     # reading
