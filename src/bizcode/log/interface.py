@@ -126,8 +126,9 @@ class Log(Reader, Protocol):
     """Random, fixed at creation; prefix of the ids of records written without one."""
 
     before_append: Callable[[Transaction, Sequence[Draft]], Sequence[Draft]] | None
-    """Called inside each appending transaction, before anything is stored; may change the drafts,
-    or raise, which stores nothing. Quotas and experiments stand here."""
+    """Called inside each appending transaction, before anything is stored; may change the drafts, add
+    more after them (the answers are for those given), or raise, which stores nothing. What it appends
+    itself isn't shown to it again. Quotas and experiments stand here."""
 
     def append(self, drafts: Sequence[Draft]) -> list[Appended]:
         """One transaction of its own. Concurrent callers may share one commit."""
@@ -137,11 +138,15 @@ class Log(Reader, Protocol):
         """Return at once; commit in groups. `flush` waits for all of them."""
         ...
 
-    def flush(self) -> None: ...
+    def flush(self) -> None:
+        """Wait until every buffered write is committed. Raises the error of one that was refused,
+        if nobody has had it from `result()`; cheap when nothing is buffered."""
+        ...
 
     def transaction(self) -> AbstractContextManager[Transaction]:
         """Commits at the end of the block, rolls back on an exception. Buffered writes of this
-        process are committed before it. One at a time over all processes, fairly."""
+        process are committed before it. One at a time over all processes, fairly: a second one, or
+        an append, inside it in the same thread raises StorageError."""
         ...
 
     def snapshot(self) -> AbstractContextManager[Reader]:
