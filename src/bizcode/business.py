@@ -14,10 +14,12 @@ from .clock import Clock
 from .store import Store
 
 if TYPE_CHECKING:
+    from .alert import Alerts
     from .consume.dead import DeadLetters
     from .data import Data
     from .do import Do
     from .entity import Entities, Projections
+    from .goal import Goals
     from .measure import Measure
     from .notify import Notifiers
     from .on import On
@@ -221,6 +223,18 @@ class Business:
         from .notify import Notifiers
 
         return Notifiers(self.store)
+
+    @cached_property
+    def goal(self) -> Goals:
+        """Are we on track? `define`, `biz.goal("x").progress()`, `all().progress()`."""
+        from .goal import Goals
+
+        return Goals(self.store)
+
+    @property
+    def alerts(self) -> Alerts:
+        """Every alert: `list()`, `get(name)`."""
+        return self.store.alerts
 
     # entities
 

@@ -21,6 +21,7 @@ from .unit import UnitOfWork, current
 from .writer import IDENTITY, Writer
 
 if TYPE_CHECKING:
+    from .alert import Alerts
     from .consume import Consumers
     from .engine import Engine
 
@@ -103,13 +104,26 @@ class Store:
     def engine(self) -> Engine:
         from .engine import Engine
 
-        return Engine(self.log, self.segments, self.clock, self.tz)
+        engine = Engine(self.log, self.segments, self.clock, self.tz)
+        engine.alerted = self._alerted
+        return engine
+
+    def _alerted(self, query: Any, metric: str, **options: Any) -> Any:
+        from .alert import define
+
+        return define(self, self.alerts, query, metric=metric, **options)
 
     @cached_property
     def consumers(self) -> Consumers:
         from .consume import Consumers
 
         return Consumers(self)
+
+    @cached_property
+    def alerts(self) -> Alerts:
+        from .alert import Alerts
+
+        return Alerts(self)
 
     def now(self) -> int:
         """Microseconds since 1970 by the business's clock."""

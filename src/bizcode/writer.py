@@ -48,7 +48,7 @@ def properties(
         raise InvalidValue(
             f"{what} takes one mapping of properties, {len(given)} positional arguments were given"
         )
-    (data,) = given
+    data: Any = given[0]  # type: ignore[misc]
     if isinstance(data, Record):
         data = data.data
     if not isinstance(data, Mapping):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -62,6 +62,8 @@ class Engine:
         import duckdb
 
         self.log = log
+        self.alerted: Callable[..., Any] | None = None
+        """Set by the store: defines an alert on a query."""
         self.segments = segments
         self.clock = clock
         self.tz = tz
@@ -86,6 +88,10 @@ class Engine:
     def range_start(self, since: object) -> int | None:
         """The instant that a `since` means now."""
         return when.resolve_range(since, None, self.clock.now(), self.tz).since
+
+    def range_start_at(self, since: object, now: int) -> int | None:
+        """The instant that a `since` means at an instant."""
+        return when.resolve_range(since, None, now, self.tz).since
 
     @contextmanager
     def session(self) -> Iterator[Session]:

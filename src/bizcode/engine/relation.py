@@ -167,6 +167,8 @@ def _unsealed(
     view: View = session.view
     known = session.tail_types(select.kind, name, [path for path in needed if path != VALUE.path], pending)
     known[VALUE.path] = frozenset(("int", "double"))
+    if not pending and name is not None:
+        known[VALUE.path] = view.values.get(name, frozenset())
     piece = _TailPiece(known, "data", _owns(session, select.kind, name, "", select.kind == MEASURE))
     filters = [f"kind = {literal(select.kind)}"]
     if not pending:

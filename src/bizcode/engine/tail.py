@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from ..log import Log, Reader
-from ..record import SYSTEM, Draft, Stored
+from ..record import MEASURE, SYSTEM, Draft, Stored
 from ..segments import Catalog, SegmentStore
 from .identity import Identity
 
@@ -54,6 +54,8 @@ class View:
     retracted: dict[tuple[str, str], frozenset[int]]
     merged: bool
     table: str
+    values: dict[str, frozenset[str]]
+    """Of each metric in the tail whether its numbers are "int", "double" or both."""
 
 
 @dataclass(slots=True)
@@ -142,6 +144,11 @@ class Tail:
             retracted={key: frozenset(found) for key, found in state.retracted.items() if found},
             merged=bool(self._identity),
             table=self.table,
+            values={
+                name: frozenset(type for type, seen in (("int", s[3]), ("double", s[4])) if seen)
+                for (kind, name), s in state.stats.items()
+                if kind == MEASURE
+            },
         )
 
     def _restart(self, reader: Reader, erased: bytes) -> None:
@@ -174,19 +181,21 @@ class Tail:
         for row in rows:
             found = stats.get((row.kind, row.name))
             if found is None:
-                stats[row.kind, row.name] = [1, row.time, row.time]
+                found = stats[row.kind, row.name] = [1, row.time, row.time, 0, 0]
             else:
                 found[0] += 1
                 if row.time < found[1]:
                     found[1] = row.time
                 elif row.time > found[2]:
                     found[2] = row.time
+            if row.value is not None:
+                found[3 if isinstance(row.value, int) else 4] = 1
 
     def _recount(self) -> None:
         self._state.stats = {
-            (kind, name): [rows, low, high]
-            for kind, name, rows, low, high in self._connection.execute(
-                f"SELECT kind, name, count(*), min(epoch_us(timestamp)), max(epoch_us(timestamp)) "
+            (kind, name): [rows, low, high, ints, doubles]
+            for kind, name, rows, low, high, ints, doubles in self._connection.execute(
+                f"SELECT kind, name, count(*), min(epoch_us(timestamp)), max(epoch_us(timestamp)), count(value_int), count(value) "
                 f"FROM {self.table} WHERE position > {self._state.sealed_to} GROUP BY ALL"
             ).fetchall()
         }

@@ -6,15 +6,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from .. import values, when
+from ..alert import Alert, define
 from ..errors import Conflict, InvalidValue
 from ..plan.condition import conditions
 from ..plan.select import Select
 from ..query import AggregateQuery, EventsQuery, Lazy
 from ..query.numbers import Numbers, check_percentile
+from ..query.reach import Reach, reach
 from ..query.schema import Schema, schema
 from ..query.selection import Selection
 from ..record import MEASURE
 from ..writer import properties
+from .trend import AnomaliesQuery, TrendQuery
+from .window import Window, make
 
 if TYPE_CHECKING:
     from ..engine import Engine
@@ -101,6 +105,45 @@ class MetricSelection(Selection, Numbers):
         """
         counter = metric_kind(self.store, self.name) == COUNTER
         return self._number("rate", None, (when.exact(unit), counter))
+
+    def reach(self, target: float, direction: str = "above") -> Reach:
+        """A target for a goal: the metric's current value at or above (or at or below) `target`."""
+        return reach(self.current(), target, direction)
+
+    def alert(self, **options: Any) -> Alert:
+        """Be told when a condition on the metric's samples holds; see `bizcode.alert.define`.
+
+        Args:
+            name: what it is kept under.
+            condition: a function of the value, or an expression (`this.value > 90`); or above=, below=: a limit.
+            for_: how long it must hold. by: tags, each set of which is watched on its own.
+            notify: called once per incident with an AlertEvent; resolve: when it is over.
+            every: tell again each so long. absent: fire on so long a silence.
+            resolve_below, resolve_above: it is over only beyond this. keep_firing_for: and so long after.
+            min_samples: so many samples in the time looked at.
+        """
+        return define(self.store, self.store.alerts, self.select, metric=self.name, **options)
+
+    def trend(self) -> TrendQuery:
+        """Where the metric is going: slope per day, direction, r2 and the slope's p-value."""
+        return TrendQuery(engine=self.store.engine, select=self.select)
+
+    def anomalies(self) -> AnomaliesQuery:
+        """The days whose value (a counter's increments, else the mean) stands out from trend and season;
+        `.by("hour")` looks at hours."""
+        counter = metric_kind(self.store, self.name) == COUNTER
+        return AnomaliesQuery(
+            engine=self.store.engine, select=self.select, operation="sum" if counter else "avg"
+        )
+
+    def window(self, size: Any, slide: Any = None, by: Any = None) -> Window:
+        """Statistics each so long: `window("5m").subscribe(fn)`; with slide, overlapping.
+
+        Args:
+            size, slide: durations without months; the slide no longer than the size.
+            by: tags; then one row per set of them.
+        """
+        return make(self.store, self.select, size, slide, by)
 
     def unique(self, tag: Any = None) -> AggregateQuery:
         """Distinct users (merged ids are one), or distinct values of a tag; 0 if there is none."""

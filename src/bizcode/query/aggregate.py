@@ -11,6 +11,7 @@ from ..errors import InvalidQuery
 from ..plan.select import Aggregate, Select, dimension
 from .base import Query
 from .compare import compare
+from .reach import Reach, reach
 from .selection import Selection, check_count
 
 if TYPE_CHECKING:
@@ -64,6 +65,10 @@ class AggregateQuery(Selection, Query[Any]):
         if previous not in PREVIOUS:
             raise InvalidQuery(f"vs() takes one of {', '.join(PREVIOUS)}, not {previous!r}")
         return replace(self, plan=replace(self.plan, vs=previous))
+
+    def reach(self, target: float, direction: str = "above") -> Reach:
+        """A target for a goal: this number at or above (or with direction="below" at or below) `target`."""
+        return reach(self, target, direction)
 
     @property
     def title(self) -> str:

@@ -57,6 +57,14 @@ class Query(Generic[T]):
     def __bool__(self) -> bool:
         raise InvalidQuery("a query is not its answer: call .run() or await it first")
 
+    def alert(self, **options: Any) -> Any:
+        """Be told when a condition on the answer holds; see `bizcode.alert.define` for the options. Looked at when
+        something was recorded, and each minute."""
+        engine = self._engine()
+        if engine is None or engine.alerted is None:
+            raise InvalidQuery(f"an alert needs a query of numbers, not {type(self).__name__}")
+        return engine.alerted(self, self.title, **options)
+
     def table(self) -> Any:
         """The answer as a table of names and rows."""
         from .present import to_table

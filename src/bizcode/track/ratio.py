@@ -10,6 +10,7 @@ from ..plan.select import Aggregate, Select
 from ..query import AggregateQuery
 from ..query.base import Query
 from ..query.compare import compare
+from ..query.reach import Reach, reach
 from ..record import EVENT
 from .step import step_plan
 
@@ -38,6 +39,10 @@ class RatioQuery(Query[Any]):
     def denominator(self) -> Select:
         """Which events count below."""
         return self.bottom.select
+
+    def reach(self, target: float, direction: str = "above") -> Reach:
+        """A target for a goal: this ratio at or above (or with direction="below" at or below) `target`."""
+        return reach(self, target, direction)
 
     @property
     def title(self) -> str:
