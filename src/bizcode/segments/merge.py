@@ -7,6 +7,7 @@ one row group of the result. Where ints and doubles of one leaf meet, they becom
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,19 +19,20 @@ from .catalog import SEGMENTS, Catalog, Segment
 from .change import change, discard, written
 from .leaves import EXACT
 from .leaves import Path as LeafPath
-from .read import columns_of, damaged, open_file
+from .read import Damaged, columns_of, damaged, open_file
 from .schema import FIXED, REST, Column
 from .write import group_rows, write
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["LARGEST", "merge_run", "runs"]
+__all__ = ["LARGEST", "batches", "merge_runs", "runs"]
 
 LARGEST = 2_000_000
 LARGEST_BYTES = 512 * 2**20
 FAN = 4
 _BATCH = 32_768
+_BATCH_RUNS = 250
 
 
 def runs(segments: list[Segment], all: bool = False) -> list[list[Segment]]:
@@ -59,33 +61,63 @@ def runs(segments: list[Segment], all: bool = False) -> list[list[Segment]]:
     return found
 
 
-def merge_run(directory: Path, log: Log, catalog: Catalog, run: list[Segment]) -> None:
-    """Make one file of a run. The maintenance lock must be held.
+def batches(due: list[list[Segment]]) -> Iterator[list[list[Segment]]]:
+    """Runs to be merged in one transaction each: many small ones together, a large one alone."""
+    batch: list[list[Segment]] = []
+    rows = 0
+    for run in due:
+        size = sum(segment.rows for segment in run)
+        if batch and (rows + size > LARGEST or len(batch) == _BATCH_RUNS):
+            yield batch
+            batch, rows = [], 0
+        batch.append(run)
+        rows += size
+    if batch:
+        yield batch
+
+
+def merge_runs(
+    directory: Path, log: Log, catalog: Catalog, due: list[list[Segment]]
+) -> tuple[list[list[Segment]], list[Damaged]]:
+    """Make one file of each run; the runs that were merged, and why the others weren't: a damaged file.
+    The maintenance lock must be held.
 
     Raises:
-        StorageError: a file is damaged, or the new one can't be written; nothing has changed then.
+        StorageError: a new file can't be written; nothing has changed then.
     """
-    kind, name = run[0].kind, run[0].name
+    done: list[list[Segment]] = []
+    damage: list[Damaged] = []
     with files.explained(f"merging in {directory / files.ROOT}", directory), written(directory, log) as made:
-        inputs = [_Input(directory, segment) for segment in run]
-        try:
-            shape = _Shape(kind, inputs, catalog)
-            tables = _merged(inputs, shape)
-            first = next(tables)
-            made.append(
-                write(
-                    directory, kind, name, run[0].first_position, shape.columns, chain([first], tables), first
-                )
-            )
-        finally:
-            for each in inputs:
-                each.file.close()
+        for run in due:
+            try:
+                made.append(_merge(directory, catalog, run))
+                done.append(run)
+            except Damaged as error:
+                damage.append(error)
 
         def commit(tx: Transaction) -> None:
-            discard(tx, run)
-            tx.put(SEGMENTS, made[0].id, made[0].to_json(catalog.schema(kind, name)))
+            for run, segment in zip(done, made, strict=True):
+                discard(tx, run)
+                tx.put(SEGMENTS, segment.id, segment.to_json(catalog.schema(segment.kind, segment.name)))
 
-        change(log, catalog.state, commit)
+        if done:
+            change(log, catalog.state, commit)
+    return done, damage
+
+
+def _merge(directory: Path, catalog: Catalog, run: list[Segment]) -> Segment:
+    kind, name = run[0].kind, run[0].name
+    with ExitStack() as opened:
+        inputs = []
+        for segment in run:
+            inputs.append(_Input(directory, segment))
+            opened.enter_context(inputs[-1].file)
+        shape = _Shape(kind, inputs, catalog)
+        tables = _merged(inputs, shape)
+        first = next(tables)
+        return write(
+            directory, kind, name, run[0].first_position, shape.columns, chain([first], tables), first
+        )
 
 
 class _Input:

@@ -36,6 +36,10 @@ _CACHED_BYTES = 64 * 2**20
 class Damaged(StorageError):
     """A segment's file is missing or can't be read."""
 
+    def __init__(self, message: str, segment: Segment) -> None:
+        super().__init__(message)
+        self.segment = segment
+
 
 def open_file(directory: Path, segment: Segment, metadata: Any = None) -> pq.ParquetFile:
     """A segment's file. Raises StorageError that names it."""
@@ -55,7 +59,8 @@ def damaged(directory: Path, segment: Segment, error: Exception) -> Damaged:
     return Damaged(
         f"the segment {directory / segment.file} {what}: it holds {segment.rows} records of "
         f"{segment.kind} {segment.name!r}, positions {segment.first_position} to {segment.last_position}; "
-        "restore it from a backup, everything else stays readable"
+        "restore it from a backup, everything else stays readable",
+        segment,
     )
 
 

@@ -16,8 +16,8 @@ from .catalog import Catalog, State, load
 from .change import swept
 from .doctor import Report, examine
 from .erase import erase
-from .merge import merge_run, runs
-from .read import Damaged, Files
+from .merge import batches, merge_runs, runs
+from .read import Files
 from .readers import Readers, exclusive
 from .schema import Schema
 from .seal import seal_piece
@@ -148,21 +148,22 @@ class SegmentStore:
             StorageError: the disk is full or read-only; or a file is damaged (all other names are merged then).
         """
         merged = 0
-        damaged: list[Damaged] = []
+        damage: dict[tuple[str, str], StorageError] = {}
         with self._maintenance():
-            catalog = self.catalog()
-            for kind, name in dict.fromkeys((s.kind, s.name) for s in catalog.segments):
-                try:
-                    # What was merged may be due with its neighbours now.
-                    while found := runs(self.catalog().of(kind, name), all):
-                        for run in found:
-                            merge_run(self.directory, self.log, self.catalog(), run)
-                            merged += len(run)
-                except Damaged as error:
-                    damaged.append(error)
+            # What was merged may be due with its neighbours then.
+            while due := [
+                run
+                for kind, name in dict.fromkeys((s.kind, s.name) for s in self.catalog().segments)
+                if (kind, name) not in damage
+                for run in runs(self.catalog().of(kind, name), all)
+            ]:
+                for batch in batches(due):
+                    done, found = merge_runs(self.directory, self.log, self.catalog(), batch)
+                    merged += sum(map(len, done))
+                    damage |= {(error.segment.kind, error.segment.name): error for error in found}
             self._sweep()
-        if damaged:
-            raise damaged[0]
+        for error in damage.values():
+            raise error
         return merged
 
     def compact(self) -> Compacted:
