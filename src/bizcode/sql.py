@@ -186,7 +186,7 @@ def _sealed(session: Session, view: View, kind: str, name: str) -> str:
         f'SELECT position, coalesce(id, {store} || position) AS id, {literal(name)} AS name, timestamp, "user", '
         f"{'entity' if entity else 'NULL'} AS entity, {'version' if entity else 'NULL'} AS version, "
         f"{value} AS value, CAST(experiments AS JSON) AS experiments, {_data(columns)} AS data "
-        f"FROM read_parquet([{files}], union_by_name = true)"
+        f"FROM read_parquet([{files}], union_by_name = true, hive_partitioning = false)"
     )
 
 

@@ -187,7 +187,14 @@ class Session:
             from ..plan.sql import literal
 
             file = literal(str(self.directory / segment.file))
-            found = tail.probe(self.cursor, f"read_parquet({file})", [path], "rest IS NOT NULL", [], "rest")
+            found = tail.probe(
+                self.cursor,
+                f"read_parquet({file}, hive_partitioning = false)",
+                [path],
+                "rest IS NOT NULL",
+                [],
+                "rest",
+            )
             known = self.engine._rest[key] = frozenset(found[path])
         return known
 

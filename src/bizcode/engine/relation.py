@@ -152,7 +152,9 @@ def _sealed(
     piece = ColumnPiece(columns, rest, {path: tuple(found) for path, found in children.items()}, owns)
     retracted = session.view.retracted.get((kind, name), frozenset()) if name is not None else frozenset()
     table = (
-        f"read_parquet([{files}], union_by_name = true)" if len(segments) > 1 else f"read_parquet([{files}])"
+        f"read_parquet([{files}], union_by_name = true, hive_partitioning = false)"
+        if len(segments) > 1
+        else f"read_parquet([{files}], hive_partitioning = false)"
     )
     return Source(kind, name, table, (), piece, retracted)
 
