@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from .notify import Notifiers
     from .on import On
     from .people import Quota
+    from .plan.aggregation import Aggregation
     from .query import Lazy
     from .schedule import Every
     from .track import Track
+    from .view import Views
 
 __all__ = ["Business"]
 
@@ -231,6 +233,13 @@ class Business:
 
         return Goals(self.store)
 
+    @cached_property
+    def view(self) -> Views:
+        """The current state of things: `define`, `biz.view.leaderboard.get()`."""
+        from .view import Views
+
+        return Views(self.store)
+
     @property
     def alerts(self) -> Alerts:
         """Every alert: `list()`, `get(name)`."""
@@ -263,6 +272,55 @@ class Business:
         from .track.step import step
 
         return step(self.store, event)
+
+    def _aggregation(self, operation: str, field: Any = None, argument: Any = None) -> Aggregation:
+        from .plan.aggregation import aggregation
+
+        return aggregation(operation, field, argument)
+
+    def count(self) -> Aggregation:
+        """For views and streams: how many elements."""
+        return self._aggregation("count")
+
+    def sum(self, field: str) -> Aggregation:
+        """For views and streams: the sum of a field; 0 if there is none."""
+        return self._aggregation("sum", field)
+
+    def avg(self, field: str) -> Aggregation:
+        """For views and streams: the mean of a field."""
+        return self._aggregation("avg", field)
+
+    def min(self, field: str) -> Aggregation:
+        """For views and streams: the smallest value of a field."""
+        return self._aggregation("min", field)
+
+    def max(self, field: str) -> Aggregation:
+        """For views and streams: the largest value of a field."""
+        return self._aggregation("max", field)
+
+    def first(self, field: str) -> Aggregation:
+        """For views and streams: the value of the earliest element, by event time."""
+        return self._aggregation("first", field)
+
+    def last(self, field: str) -> Aggregation:
+        """For views and streams: the value of the latest element, by event time."""
+        return self._aggregation("last", field)
+
+    def collect(self, field: str | None = None) -> Aggregation:
+        """For views and streams: a list of a field's values, or of the elements."""
+        return self._aggregation("collect", field)
+
+    def distinct(self, field: str) -> Aggregation:
+        """For views and streams: how many distinct values a field has."""
+        return self._aggregation("distinct", field)
+
+    def percentile(self, p: float, field: str) -> Aggregation:
+        """For views and streams: the p-th percentile of a field, interpolated linearly."""
+        return self._aggregation("percentile", field, p)
+
+    def stddev(self, field: str) -> Aggregation:
+        """For views and streams: the sample's standard deviation of a field."""
+        return self._aggregation("stddev", field)
 
     # the end
 

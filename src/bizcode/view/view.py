@@ -1,0 +1,263 @@
+"""One view: read it, subscribe to it, refresh it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from .. import when
+from ..consume import Subscription
+from ..consume.consumer import call
+from ..errors import InvalidQuery
+from ..plan.condition import TRUE, And, Condition, conditions
+from ..query import Lazy
+from ..query.base import Query
+from ..query.selection import check_count
+from ..record import Row
+from .compute import arranged
+from .definition import ordering
+
+if TYPE_CHECKING:
+    from ..engine import Engine
+    from .door import Views
+
+__all__ = ["Changes", "ViewChange", "ViewDoor", "ViewInfo", "ViewQuery"]
+
+
+@dataclass(frozen=True, slots=True)
+class ViewChange:
+    """One row's change: kind "insert", "update" or "delete"; `before` or `after` is None where there is none."""
+
+    kind: str
+    key: Any
+    before: Row | None
+    after: Row | None
+
+
+@dataclass(frozen=True, slots=True)
+class ViewInfo:
+    """What is known of a view."""
+
+    name: str
+    rows: int
+    bytes: int
+    position: int
+    lag: int
+    definition: str
+    refreshed: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class ViewQuery(Query[list[Row]]):
+    """A view's rows, filtered, ordered and paged."""
+
+    views: Views
+    name: str
+    condition: Condition = TRUE
+    order: tuple[tuple[str, bool], ...] | None = None
+    rows_limit: int | None = None
+    rows_offset: int = 0
+    staleness: int = 0
+
+    @property
+    def title(self) -> str:
+        return self.name
+
+    def _engine(self) -> Engine:
+        return self.views._store.engine
+
+    def where(self, *given: Any, **properties: Any) -> ViewQuery:
+        """Only rows that meet the conditions."""
+        more = conditions(given, properties, self.views._store.tz)
+        return replace(self, condition=And((self.condition, more)))
+
+    def order_by(self, *given: Any, **ways: str) -> ViewQuery:
+        """In this order: "total_spent", "-total_spent", {"total_spent": "desc"}, total_spent="desc"."""
+        pairs = tuple(pair for one in (*given, *([ways] if ways else [])) for pair in ordering(one))
+        return replace(self, order=pairs)
+
+    def limit(self, n: int) -> ViewQuery:
+        """At most n rows."""
+        return replace(self, rows_limit=check_count(n, "limit"))
+
+    def offset(self, n: int) -> ViewQuery:
+        """Leave out the first n."""
+        return replace(self, rows_offset=check_count(n, "offset"))
+
+    def get(self, *, max_staleness: Any = None) -> ViewQuery:
+        """The question itself, ready to run."""
+        return self if max_staleness is None else replace(self, staleness=when.exact(max_staleness))
+
+    def count(self) -> Lazy[int]:
+        """How many rows."""
+        return Lazy(lambda: len(self.run()), "count")
+
+    def run(self) -> list[Row]:
+        rows = [
+            row for row in self.views._top(self.name, self.staleness).values() if self.condition.matches(row)
+        ]
+        order = self.order if self.order is not None else ()
+        return arranged(rows, order, self.rows_limit, self.rows_offset)
+
+
+class ViewDoor:
+    """`biz.view.leaderboard`."""
+
+    def __init__(self, views: Views, name: str) -> None:
+        self._views = views
+        self.name = name
+
+    def _query(self) -> ViewQuery:
+        return ViewQuery(views=self._views, name=self.name)
+
+    def get(self, key: Any = ..., *, max_staleness: Any = None) -> Any:
+        """All rows, or with a key that group's row (None if there is none).
+
+        Args:
+            key: the group's value; a tuple where it is grouped by several.
+            max_staleness: a duration by which the answer may be older than the log.
+        Raises when run:
+            NotFound: no such view. InvalidQuery: a key with another number of parts.
+        """
+        if key is ...:
+            return self._query().get(max_staleness=max_staleness)
+        staleness = 0 if max_staleness is None else when.exact(max_staleness)
+        return Lazy(lambda: self._views._row(self.name, key, staleness), self.name, self._views._store.engine)
+
+    def where(self, *given: Any, **properties: Any) -> ViewQuery:
+        """Only rows that meet the conditions; `.get()` follows."""
+        return self._query().where(*given, **properties)
+
+    def order_by(self, *given: Any, **ways: str) -> ViewQuery:
+        """In this order; `.get()` follows."""
+        return self._query().order_by(*given, **ways)
+
+    def limit(self, n: int) -> ViewQuery:
+        """At most n rows; `.get()` follows."""
+        return self._query().limit(n)
+
+    def offset(self, n: int) -> ViewQuery:
+        """Leave out the first n rows; `.get()` follows."""
+        return self._query().offset(n)
+
+    def subscribe(
+        self,
+        fn: Callable[[list[ViewChange]], Any] | None = None,
+        *,
+        on_insert: Callable[[Row], Any] | None = None,
+        on_update: Callable[[Row, Row], Any] | None = None,
+        on_delete: Callable[[Row], Any] | None = None,
+        where: Any = None,
+        initial: bool = False,
+    ) -> Subscription:
+        """Be told when rows change: one notification per row and batch. Entering and leaving the limit are insert
+        and delete.
+
+        Args:
+            fn: gets the list of changes.
+            on_insert, on_update, on_delete: get the row, (before, after), the row.
+            where: only rows that meet these conditions.
+            initial: begin with the present rows, as inserts.
+        """
+        if fn is None and on_insert is None and on_update is None and on_delete is None:
+            raise InvalidQuery("subscribe() takes a function, or on_insert=, on_update=, on_delete=")
+        condition = TRUE if where is None else conditions([where], {}, self._views._store.tz)
+        id = f"view:{self.name}:{uuid.uuid4().hex[:12]}"
+        watcher = Changes(self._views, self.name, id, condition, fn, on_insert, on_update, on_delete, initial)
+        consumers = self._views._store.consumers
+        consumers.tickers(watcher)
+        return Subscription(id, lambda: consumers.remove_ticker(id))
+
+    def refresh(self, *, incremental: bool = False, since: Any = None) -> None:
+        """Compute it anew. Raises NotFound, InvalidTime."""
+        if since is not None:
+            self._views._store.engine.range_start(since)
+        self._views._compute(self.name)
+
+    def info(self) -> Lazy[ViewInfo]:
+        """Rows, bytes, position, lag and definition."""
+        return Lazy(lambda: self._views._info(self.name), self.name)
+
+    def update(self, **changes: Any) -> ViewDoor:
+        """Change its definition and compute it anew."""
+        self._views._update(self.name, changes)
+        return self
+
+    def drop(self) -> None:
+        """Remove it. Raises NotFound."""
+        self._views._drop(self.name)
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self._query().run())
+
+    def __repr__(self) -> str:
+        return f"biz.view.{self.name}"
+
+
+class Changes:
+    """Tells a subscriber what changed since it was told last: looked at when the log or the clock has moved."""
+
+    def __init__(
+        self,
+        views: Views,
+        view: str,
+        name: str,
+        condition: Condition,
+        fn: Any,
+        on_insert: Any,
+        on_update: Any,
+        on_delete: Any,
+        initial: bool,
+    ) -> None:
+        self.name = name
+        self._views = views
+        self._view = view
+        self._condition = condition
+        self._tell = (fn, on_insert, on_update, on_delete)
+        self._rows = {} if initial else self._now()
+        self._looked = (-1, -1) if initial else self._moment()
+
+    def _moment(self) -> tuple[int, int]:
+        store = self._views._store
+        sliding = self._views._definition(self._view).last is not None
+        return store.log.head(), store.now() if sliding else 0
+
+    def _now(self) -> dict[Any, Row]:
+        return {k: row for k, row in self._views._top(self._view, 0).items() if self._condition.matches(row)}
+
+    def due(self) -> int | None:
+        store = self._views._store
+        if not self._views._has(self._view):
+            return None
+        head, now = self._moment()
+        if head != self._looked[0]:
+            return store.now()
+        if now and now != self._looked[1]:
+            return max(self._looked[1] + 1, min(now, self._looked[1] + 1_000_000))
+        return None
+
+    def tick(self, now: int) -> None:
+        self._looked = self._moment()
+        rows = self._now()
+        changes = []
+        for key in [*self._rows, *(key for key in rows if key not in self._rows)]:
+            before, after = self._rows.get(key), rows.get(key)
+            if before == after:
+                continue
+            kind = "insert" if before is None else "delete" if after is None else "update"
+            shown = key[0] if len(key) == 1 else key
+            changes.append(ViewChange(kind, shown, before, after))
+        self._rows = rows
+        fn, on_insert, on_update, on_delete = self._tell
+        if changes and fn is not None:
+            call(fn, changes)
+        for change in changes:
+            if change.kind == "insert" and on_insert is not None:
+                call(on_insert, change.after)
+            elif change.kind == "update" and on_update is not None:
+                call(on_update, change.before, change.after)
+            elif change.kind == "delete" and on_delete is not None:
+                call(on_delete, change.before)
