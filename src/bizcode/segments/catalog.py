@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -24,8 +24,7 @@ _STATE = ("sealed", "state")
 FORMAT = 1
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(NamedTuple):
     """What every reader asks first. `to`: sealed up to this position; `generation`: moves with each change
     of the catalog; `epoch`: see readers.py."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 
 from ..errors import BizError, Conflict
@@ -40,7 +39,7 @@ def change(log: Log, expected: State, commit: Callable[[Transaction], None], to:
         if state.generation != expected.generation:
             raise Conflict("the segments were changed by another process meanwhile: try again")
         commit(tx)
-        replace(state, generation=state.generation + 1, to=state.to if to is None else to).write(tx)
+        state._replace(generation=state.generation + 1, to=state.to if to is None else to).write(tx)
 
 
 def discard(tx: Transaction, segments: list[Segment]) -> None:
@@ -64,7 +63,7 @@ def swept(directory: Path, log: Log, drained: Callable[[int], bool]) -> int:
     if any(epoch >= state.epoch for epoch in waiting.values()):
         with log.transaction() as tx:
             state = State.read(tx)
-            state = replace(state, epoch=state.epoch + 1)
+            state = state._replace(epoch=state.epoch + 1)
             state.write(tx)
         gone = (
             waiting if drained(state.epoch - 1) else {f: e for f, e in waiting.items() if e < state.epoch - 1}

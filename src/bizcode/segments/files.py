@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +20,7 @@ TEMPORARY = ".part"
 def relative(kind: str, name: str, first: int) -> tuple[str, str]:
     """A new segment's id and its file relative to the store: segments/<kind>/<name>/<id>.parquet.
     `first` is the position from which it holds records, for those who look at the directory."""
-    id = f"{first:012d}-{secrets.token_hex(6)}"
+    id = f"{first:012d}-{os.urandom(6).hex()}"
     return id, f"{ROOT}/{kind}/{_escaped(name)}/{id}.parquet"
 
 
@@ -32,6 +30,8 @@ def _escaped(name: str) -> str:
     if text.startswith("."):
         text = f"%2E{text[1:]}"
     if len(text) > 120:
+        import hashlib
+
         text = f"{text[:100]}~{hashlib.sha256(name.encode()).hexdigest()[:16]}"
     return text
 
@@ -80,6 +80,8 @@ def remove(path: Path) -> bool:
 
 def checksum(path: Path) -> str:
     """SHA-256 of a file's bytes, as `sha256sum` prints it."""
+    import hashlib
+
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -45,8 +45,7 @@ class Column:
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(NamedTuple):
     """Something without a column that was seen under a top-level property: type "null", "object", or a
     leaf's type past the limit of columns."""
 
@@ -164,8 +163,8 @@ def _merged(old: tuple[Seen, ...], new: Iterable[Seen]) -> tuple[Seen, ...]:
     for s in new:
         known = found.get((s.key, s.type))
         if known is not None:
-            s = replace(
-                s, first_seen=min(s.first_seen, known.first_seen), last_seen=max(s.last_seen, known.last_seen)
+            s = s._replace(
+                first_seen=min(s.first_seen, known.first_seen), last_seen=max(s.last_seen, known.last_seen)
             )
         elif len(found) >= COLUMNS:
             continue

@@ -8,19 +8,20 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import StorageError
 from ..log import Log, Reader, Transaction
 from ..record import Stored
 from .catalog import Catalog, State, load
 from .change import swept
-from .doctor import Report, examine
-from .erase import erase
-from .merge import batches, merge_runs, runs
 from .read import Files
 from .readers import Readers, exclusive
 from .schema import Schema
 from .seal import seal_piece
+
+if TYPE_CHECKING:
+    from .doctor import Report
 
 __all__ = ["SEAL_ROWS", "Compacted", "SegmentStore"]
 
@@ -147,6 +148,8 @@ class SegmentStore:
         Raises:
             StorageError: the disk is full or read-only; or a file is damaged (all other names are merged then).
         """
+        from .merge import batches, merge_runs, runs
+
         merged = 0
         damage: dict[tuple[str, str], StorageError] = {}
         with self._maintenance():
@@ -189,6 +192,8 @@ class SegmentStore:
             StorageError: the files can't be rewritten (nothing is erased then), or a query that does not end
                 still holds the old ones (they are deleted by the next upkeep after it has ended).
         """
+        from .erase import erase
+
         with self._maintenance():
             count = erase(self.directory, self.log, self._files, self.catalog(), positions, also)
             end = time.monotonic() + PATIENCE
@@ -213,6 +218,8 @@ class SegmentStore:
         Args:
             mend: delete the files that a crash left behind.
         """
+        from .doctor import examine
+
         try:
             with self._maintenance():
                 if mend:
