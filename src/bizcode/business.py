@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .plan.aggregation import Aggregation
     from .query import Lazy
     from .schedule import Every
+    from .stream import Streams
     from .track import Track
     from .view import Views
 
@@ -232,6 +233,13 @@ class Business:
         from .goal import Goals
 
         return Goals(self.store)
+
+    @cached_property
+    def stream(self) -> Streams:
+        """React to what happens, in event time: `biz.stream.Order.created.filter(...)`."""
+        from .stream import Streams
+
+        return Streams(self.store, self, self.retract)
 
     @cached_property
     def view(self) -> Views:

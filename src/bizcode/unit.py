@@ -132,6 +132,41 @@ class UnitOfWork:
         with self._lock:
             self._after.append(action)
 
+    # taking back
+
+    def mark(self) -> tuple[Any, ...]:
+        """The present moment of this unit, for `reset`."""
+        with self._lock:
+            return (
+                len(self._drafts),
+                len(self._placed),
+                dict(self._state),
+                len(self._actions),
+                len(self._after),
+            )
+
+    def reset(self, mark: tuple[Any, ...]) -> None:
+        """Forget what was written since the mark."""
+        with self._lock:
+            drafts, placed, state, actions, after = mark
+            for draft in self._drafts[drafts:]:
+                if draft.id is not None:
+                    self._ids.pop(draft.id, None)
+            del self._drafts[drafts:], self._answers[drafts:], self._placed[placed:]
+            del self._actions[actions:], self._after[after:]
+            self._state = dict(state)
+
+    def remove(self, id: str) -> bool:
+        """Take a draft with that id out again; True if it was there."""
+        with self._lock:
+            at = self._ids.pop(id, None)
+            if at is None:
+                return False
+            del self._drafts[at], self._answers[at]
+            self._ids = {draft.id: n for n, draft in enumerate(self._drafts) if draft.id is not None}
+            self._placed = [(n - (n > at), answer) for n, answer in self._placed if n != at]
+            return True
+
     # the end
 
     def commit(self) -> list[Appended]:

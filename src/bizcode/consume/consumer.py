@@ -99,6 +99,8 @@ class Consumer:
     pattern: Pattern
     function: Callable[[Any], Any] | None = None
     handler: Handler | None = None
+    batches: Callable[[UnitOfWork, list[Stored]], None] | None = None
+    reload: Callable[[], None] | None = None
     durable: bool = True
     begin: int = 0
     retries: int = RETRIES
@@ -126,6 +128,8 @@ class Consumer:
             assert kept is not None
         if kept != self._written:
             # Another process went on from here, or it was set back to be rebuilt.
+            if self._written >= 0 and self.reload is not None:
+                self.reload()
             self._written = kept
             self.position = kept
             self._history = None
@@ -161,7 +165,38 @@ class Consumer:
                 self._write_position(tx, last)
             self.position = self._written = last
             return True
+        if self.batches is not None:
+            return self._in_unit(wanted, last)
         return self._one_by_one(wanted, last, pause)
+
+    def _in_unit(self, rows: list[Stored], last: int) -> bool:
+        """A whole batch in one unit of work: functions run without a lock, everything commits together."""
+        assert self.batches is not None
+        for attempt in range(CONFLICTS + 1):
+            unit = UnitOfWork(self.store.log)
+            token = unit.enter()
+            try:
+                self.batches(unit, rows)
+            except BaseException:
+                unit.discard()
+                if self.reload is not None:
+                    self.reload()
+                raise
+            finally:
+                unit.leave(token)
+            unit.action(lambda tx: self._write_position(tx, last))
+            try:
+                unit.commit()
+                break
+            except Conflict:
+                if self.reload is not None:
+                    self.reload()
+                if attempt == CONFLICTS:
+                    raise
+        self.position = last
+        if self.durable:
+            self._written = last
+        return True
 
     def _read(self, after: int) -> list[Stored]:
         sealed = self.store.segments.catalog().sealed_to

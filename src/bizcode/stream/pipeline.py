@@ -1,0 +1,454 @@
+"""A pipeline: an immutable description until it is started, subscribed to or run."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from .. import when
+from ..consume import Consumer, Subscription
+from ..errors import AlreadyExists, InvalidName, InvalidQuery
+from ..plan.aggregation import Aggregation
+from ..plan.condition import And, conditions
+from ..query import Lazy
+from ..query.reach import describe
+from ..unit import UnitOfWork
+from .element import Element
+from .runtime import Runtime, pattern_of
+from .sinks import value_field
+from .steps import (
+    Aggregate,
+    Buffer,
+    Enrich,
+    Filter,
+    FlatMap,
+    Join,
+    KeyBy,
+    Map,
+    Reduce,
+    Sink,
+    Throttle,
+    Window,
+)
+from .windows import make
+
+if TYPE_CHECKING:
+    from ..store import Store
+
+__all__ = ["Options", "Pipeline"]
+
+MINUTE = 60_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a pipeline treats time and failure. Times in microseconds."""
+
+    out_of_order: int = 0
+    lateness: int = 0
+    idle: int = MINUTE
+    late: Callable[[Any], Any] | None = None
+    retries: int = 3
+    backoff: int = 1_000_000
+    on_error: Callable[[BaseException, Any], Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Pipeline:
+    """Made by `biz.stream...`; every step returns another. Nothing runs before `start`, `subscribe`, `for_each`
+    or `run`."""
+
+    store: Store
+    biz: Any
+    source: Any
+    steps: tuple[Any, ...] = ()
+    options: Options = field(default_factory=Options)
+    name: str | None = None
+    pending: Window | None = None
+
+    def _then(self, step: Any) -> Pipeline:
+        if self.pending is not None:
+            raise InvalidQuery("after a window comes aggregate(...) or reduce(...)")
+        return replace(self, steps=(*self.steps, step))
+
+    # elements
+
+    def filter(self, *given: Any, **properties: Any) -> Pipeline:
+        """Only elements that meet the conditions, as in `where`."""
+        found = conditions(given, properties, self.store.tz)
+        return self._then(Filter(found if found != And() else And()))
+
+    def map(self, fn: Callable[[Any], Any]) -> Pipeline:
+        """What fn makes of each element; None leaves it out."""
+        return self._then(Map(_function(fn, "map")))
+
+    def flat_map(self, fn: Callable[[Any], Any]) -> Pipeline:
+        """Each of what fn gives for an element."""
+        return self._then(FlatMap(_function(fn, "flat_map")))
+
+    def enrich(self, fn: Callable[[Any, Any], Any]) -> Pipeline:
+        """What fn(element, biz) makes of each element; sync or async."""
+        return self._then(Enrich(_function(fn, "enrich")))
+
+    def key_by(self, *parts: Any) -> Pipeline:
+        """The key of each element: fields' names, or functions."""
+        if not parts or not all((isinstance(part, str) and part) or callable(part) for part in parts):
+            raise InvalidQuery("key_by() takes names of fields, or functions of the element")
+        return self._then(KeyBy(parts))
+
+    @property
+    def keyed(self) -> bool:
+        """Whether its elements have a key."""
+        return isinstance(self.source, Join) or any(isinstance(step, KeyBy) for step in self.steps)
+
+    @property
+    def window(self) -> _Windows:
+        """`.window.tumbling("1h")`, `.window.sliding("1h", "5m")`, `.window.session("30m")`."""
+        return _Windows(self)
+
+    def aggregate(self, **compute: Aggregation) -> Pipeline:
+        """Aggregations by name, of each window (without one: running, after each element)."""
+        if not compute:
+            raise InvalidQuery("aggregate() takes at least one aggregation, like orders=biz.count()")
+        for name, made in compute.items():
+            if not isinstance(made, Aggregation):
+                raise InvalidQuery(f"aggregate() takes biz.count(), biz.sum('x'), ..., not {name}={made!r}")
+        return replace(self, pending=None, steps=(*self.steps, Aggregate(compute, self.pending)))
+
+    def reduce(self, fn: Callable[[Any, Any], Any], initial: Any = None) -> Pipeline:
+        """Fold the elements of each window, in event time: fn(state, element) gives the next state."""
+        return replace(
+            self, pending=None, steps=(*self.steps, Reduce(_function(fn, "reduce"), initial, self.pending))
+        )
+
+    # two
+
+    def join(self, other: Pipeline) -> _Join:
+        """Pairs of elements of one key: `.within("10m").on(lambda o, p: ...)`."""
+        return _Join(self, other, "inner")
+
+    def left_join(self, other: Pipeline) -> _Join:
+        """As join, and elements of the left without a match, with None."""
+        return _Join(self, other, "left")
+
+    def co_group(self, other: Pipeline) -> _Join:
+        """One result per key and cluster of elements chained by the bound: (lefts, rights)."""
+        return _Join(self, other, "group")
+
+    # flow
+
+    def throttle(self, each: Any) -> Pipeline:
+        """At most one element per key in so long, the first."""
+        return self._then(Throttle(when.exact(each)))
+
+    def buffer(self, size: int, overflow: str = "drop_oldest") -> Pipeline:
+        """Bound what waits for a slow function: "drop_oldest", "drop_newest" or "block"."""
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise InvalidQuery(f"buffer() takes a whole number of at least 1, not {size!r}")
+        if overflow not in ("drop_oldest", "drop_newest", "block"):
+            raise InvalidQuery(f"overflow is 'drop_oldest', 'drop_newest' or 'block', not {overflow!r}")
+        return self._then(Buffer(size, overflow))
+
+    def retry(self, times: int = 3, backoff: Any = "1s") -> Pipeline:
+        """How often a function that raises is called again."""
+        if isinstance(times, bool) or not isinstance(times, int) or times < 0:
+            raise InvalidQuery(f"retry() takes a whole number of at least 0, not {times!r}")
+        return self._option(retries=times, backoff=when.exact(backoff))
+
+    def on_error(self, fn: Callable[[BaseException, Any], Any]) -> Pipeline:
+        """fn(error, element) after the last retry, in place of the dead letters."""
+        return self._option(on_error=_function(fn, "on_error"))
+
+    def dead_letter(self) -> Pipeline:
+        """What fails goes to the dead letters, as the stream's own: `biz.dead_letters.list(consumer="stream:<name>")`."""
+        return self._option(on_error=None)
+
+    def late(self, fn: Callable[[Any], Any]) -> Pipeline:
+        """fn(element) for what comes after its windows are closed for good."""
+        return self._option(late=_function(fn, "late"))
+
+    def lateness(self, allowed: Any) -> Pipeline:
+        """How long after its end a window is still corrected."""
+        return self._option(lateness=when.exact(allowed, zero_ok=True))
+
+    def out_of_order(self, bound: Any) -> Pipeline:
+        """By how much the watermark stays behind the highest timestamp seen."""
+        return self._option(out_of_order=when.exact(bound, zero_ok=True))
+
+    def idle(self, after: Any) -> Pipeline:
+        """After so long without anything new the watermark follows the clock."""
+        return self._option(idle=when.exact(after))
+
+    def _option(self, **changes: Any) -> Pipeline:
+        return replace(self, options=replace(self.options, **changes))
+
+    def named(self, name: str) -> Pipeline:
+        """Give it a name: under it position and state are kept."""
+        if not isinstance(name, str) or not name.strip():
+            raise InvalidName(f"a stream is named by text that is not blank, not {name!r}")
+        return replace(self, name=name)
+
+    @property
+    def to(self) -> Any:
+        """Sinks: `.to.track.X`, `.to.measure.m`, `.to.view.v`, `.to.Customer("id").notify`, `.to(fn)`."""
+        from .to import To
+
+        return To(self)
+
+    # running it
+
+    def _text(self) -> list[str]:
+        """What it is, a line per step; functions by their names."""
+        source = self.source
+        if isinstance(source, Join):
+            first = [
+                f"{source.kind} join within {source.within}",
+                *source.left._text(),
+                *source.right._text(),
+            ]
+        else:
+            first = [f"from {source.text}"]
+        options = self.options
+        return [
+            *first,
+            *map(describe, self.steps),
+            f"{options.out_of_order} {options.lateness} {options.idle}",
+        ]
+
+    def _check(self) -> None:
+        if self.pending is not None:
+            raise InvalidQuery("after a window comes aggregate(...) or reduce(...)")
+        for step in self.steps:
+            if isinstance(step, Sink) and step.kind == "measure":
+                value_field(self, step)
+
+    def _full_name(self) -> str:
+        name = self.name
+        if name is None:
+            sink = next(
+                (step for step in reversed(self.steps) if isinstance(step, Sink) and step.kind != "function"),
+                None,
+            )
+            name = (
+                None
+                if sink is None
+                else f"{sink.kind}.{sink.name}"
+                if sink.type is None
+                else f"{sink.type}.{sink.name}"
+            )
+        if name is None:
+            raise InvalidQuery("start() needs a name: .named('hourly-revenue').start()")
+        return name
+
+    def start(self, reset: bool = False, since: Any = None) -> Pipeline:
+        """Run from now on, durably: stopped, or after a crash, it goes on where it was.
+
+        Args:
+            reset: begin anew, also where another pipeline has run under the name.
+            since: "start" or an instant to begin earlier.
+        Raises:
+            InvalidQuery: no name, or a sink that can't work. AlreadyExists: another pipeline has that name;
+            the message says what differs.
+        """
+        self._check()
+        name = self._full_name()
+        text = self._text()
+        with self.store.log.transaction() as tx:
+            kept = tx.get("define:stream", name)
+            known = None if kept is None else orjson.loads(kept)["text"]
+            if known is not None and known != text and not reset:
+                was = [line for line in known if line not in text]
+                now = [line for line in text if line not in known]
+                raise AlreadyExists(
+                    f"the stream {name!r} ran as another pipeline: was {was}, is {now}; start(reset=True) begins anew"
+                )
+            if reset:
+                tx.clear(f"stream:{name}")
+                tx.delete("consumer", f"stream:{name}")
+            tx.put("define:stream", name, orjson.dumps({"text": text, "state": "running"}))
+        self._follow(name, since, durable=True, collect=None)
+        return replace(self, name=name)
+
+    def stop(self) -> Pipeline:
+        """Stop in this process; position and state are kept."""
+        name = self._full_name()
+        consumers = self.store.consumers
+        consumers.unregister(f"stream:{name}")
+        consumers.remove_ticker(f"stream:{name}")
+        with self.store.log.transaction() as tx:
+            kept = tx.get("define:stream", name)
+            if kept is not None:
+                tx.put("define:stream", name, orjson.dumps({**orjson.loads(kept), "state": "stopped"}))
+        return self
+
+    def subscribe(self, fn: Callable[[Any], Any]) -> Subscription:
+        """Call fn with each result from now on, while this process lives; named, durably."""
+        _function(fn, "subscribe")
+        self._check()
+        name = self.name or f"subscription-{uuid.uuid4().hex[:12]}"
+        made = replace(self, steps=(*self.steps, Sink("function", "subscribe", function=fn)))
+        made._follow(name, None, durable=self.name is not None, collect=None)
+        consumers = self.store.consumers
+
+        def end() -> None:
+            consumers.unregister(f"stream:{name}")
+            consumers.remove_ticker(f"stream:{name}")
+
+        return Subscription(name, end)
+
+    def for_each(self, fn: Callable[[Any], Any]) -> Subscription:
+        """The same as subscribe."""
+        return self.subscribe(fn)
+
+    def _follow(self, name: str, since: Any, durable: bool, collect: Any) -> Consumer:
+        full = f"stream:{name}"
+        runtime = Runtime(self, name if durable else None, collect)
+        runtime._name = name
+        consumers = self.store.consumers
+        consumer = consumers.follow(
+            full, pattern_of(self), since=since, durable=durable, batches=runtime.batch
+        )
+        consumer.reload = runtime.state.reload
+        consumers.tickers(_Clock(full, self.store, runtime, consumer))
+        return consumer
+
+    def run(self, since: Any = None) -> Lazy[list[Any]]:
+        """The same pipeline over history, to the end, as a bounded query: the final results, sinks left out.
+
+        Args:
+            since: only records from then on; None or "start": all.
+        """
+        self._check()
+        return Lazy(lambda: self._over_history(since), "stream", self.store.engine)
+
+    def _over_history(self, since: Any) -> list[Any]:
+        store = self.store
+        found: list[Element] = []
+        runtime = Runtime(self, None, found.append, sinks=False)
+        low = None if since in (None, "start") else store.engine.range_start(since)
+        pattern = pattern_of(self)
+        gone = {int(key) for key, _ in store.log.scan("retracted")}
+        unit = UnitOfWork(store.log)
+        token = unit.enter()
+        try:
+            for rows in _history(store):
+                for row in rows:
+                    if row.position in gone or not pattern.wants(row) or row.kind == "system":
+                        continue
+                    if low is None or row.time >= low:
+                        runtime.take(row)
+                        runtime.advance()
+            runtime.advance(2**62)
+        finally:
+            unit.leave(token)
+            unit.discard()
+        return _final(found)
+
+    def explain(self) -> str:
+        """The steps, and how each runs."""
+        lines = []
+        for line, step in zip(
+            [self._text()[0], *map(describe, self.steps)], [None, *self.steps], strict=False
+        ):
+            how = (
+                "per element, in Python"
+                if isinstance(step, (Map, FlatMap, Enrich, Reduce))
+                else "declarative, per element"
+            )
+            lines.append(line if step is None else f"{line}  [{how}]")
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"Pipeline({' > '.join(type(step).__name__ for step in self.steps)})"
+
+
+def _history(store: Store) -> Any:
+    store.log.flush()
+    yield from store.segments.rows(0)
+    yield store.log.read(store.segments.catalog().sealed_to)
+
+
+def _final(found: list[Element]) -> list[Any]:
+    """Results without those that a later one corrected."""
+    corrected = {former for element in found for former in element.ids[1:]}
+    return [e.value for e in found if not e.ids or e.ids[0] not in corrected]
+
+
+def _function(fn: Any, what: str) -> Any:
+    if not callable(fn):
+        raise InvalidQuery(f"{what}() takes a function, not {fn!r}")
+    return fn
+
+
+@dataclass(frozen=True, slots=True)
+class _Windows:
+    pipeline: Pipeline
+
+    def tumbling(self, size: Any) -> Pipeline:
+        """Windows side by side, aligned to the epoch in UTC; days and longer to the business's calendar."""
+        return replace(self.pipeline, pending=make("tumbling", size))
+
+    def sliding(self, size: Any, slide: Any) -> Pipeline:
+        """Overlapping windows, one beginning each `slide`."""
+        return replace(self.pipeline, pending=make("sliding", size, slide))
+
+    def session(self, gap: Any) -> Pipeline:
+        """Elements less than the gap apart."""
+        return replace(self.pipeline, pending=make("session", gap))
+
+
+@dataclass(frozen=True, slots=True)
+class _Join:
+    left: Pipeline
+    right: Pipeline
+    kind: str
+    bound: int | None = None
+
+    def within(self, bound: Any) -> _Join | Pipeline:
+        """Both timestamps at most so far apart, either way, the bound included."""
+        made = replace(self, bound=when.exact(bound))
+        return made.on(None) if self.kind == "group" else made
+
+    def on(self, function: Callable[..., Any] | None) -> Pipeline:
+        """What to make of each pair (of a cluster: of the two lists)."""
+        if self.bound is None:
+            raise InvalidQuery("a join needs a bound of time: .within('10m')")
+        for side in (self.left, self.right):
+            if not isinstance(side, Pipeline) or not side.keyed:
+                raise InvalidQuery("both sides of a join need a key: .key_by('order_id')")
+        join = Join(self.left, self.right, self.kind, self.bound, function)
+        return Pipeline(self.left.store, self.left.biz, join)
+
+
+class _Clock:
+    """Moves a stream's watermark with the clock when nothing new comes."""
+
+    def __init__(self, name: str, store: Store, runtime: Runtime, consumer: Consumer) -> None:
+        self.name = name
+        self._store = store
+        self._runtime = runtime
+        self._consumer = consumer
+
+    def due(self) -> int | None:
+        if self._consumer.stopped:
+            return None
+        due = self._runtime.due()
+        if due is None or self._consumer.position < self._store.log.head():
+            return None if due is None else max(due, self._store.now() + 1)
+        return due
+
+    def tick(self, now: int) -> None:
+        with self._consumer.lock:
+            unit = UnitOfWork(self._store.log)
+            token = unit.enter()
+            try:
+                self._runtime.idle(now)
+                self._runtime.advance()
+                self._runtime.state.save(unit)
+            finally:
+                unit.leave(token)
+            unit.commit()
