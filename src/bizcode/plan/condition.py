@@ -96,6 +96,13 @@ class Compare(Condition):
                 return False
         return _TESTS[self.operator](found, value)
 
+    def __repr__(self) -> str:
+        sign = {"eq": "==", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}.get(self.operator)
+        if sign is not None:
+            return f"({self.field!r} {sign} {self.value!r})"
+        name = "in_" if self.operator == "in" else self.operator
+        return f"{self.field!r}.{name}({self.value!r})"
+
 
 @dataclass(frozen=True, slots=True)
 class And(Condition):
@@ -105,6 +112,9 @@ class And(Condition):
 
     def matches(self, record: Any) -> bool:
         return all(item.matches(record) for item in self.items)
+
+    def __repr__(self) -> str:
+        return f"({' & '.join(map(repr, self.items))})" if self.items else "TRUE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +126,9 @@ class Or(Condition):
     def matches(self, record: Any) -> bool:
         return any(item.matches(record) for item in self.items)
 
+    def __repr__(self) -> str:
+        return f"({' | '.join(map(repr, self.items))})"
+
 
 @dataclass(frozen=True, slots=True)
 class Not(Condition):
@@ -125,6 +138,9 @@ class Not(Condition):
 
     def matches(self, record: Any) -> bool:
         return not self.item.matches(record)
+
+    def __repr__(self) -> str:
+        return f"~({self.item!r})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ class Field:
 
     >>> from bizcode import this
     >>> (this.amount >= 100) & ~this.plan.in_(["free"])
-    (this.amount >= 100) & ~this.plan.in_(['free'])
+    ((this.amount >= 100) & ~(this.plan.in_(('free',))))
     """
 
     __slots__ = ("_own", "_path", "_raw")

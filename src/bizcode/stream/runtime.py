@@ -20,6 +20,7 @@ from .state import State
 from .steps import Aggregate, Buffer, Enrich, Filter, FlatMap, Join, KeyBy, Map, Reduce, Sink, Throttle
 
 if TYPE_CHECKING:
+    from ..log import Transaction
     from .pipeline import Pipeline
 
 __all__ = ["Runtime", "pattern_of"]
@@ -273,7 +274,11 @@ class Runtime:
         name, now, position = f"stream:{self._name}", self.store.now(), element.origin
         data = as_value(element.value) if position is None else None
         key = None if position is not None else f"{element.time}-{element.order}"
-        unit.action(lambda tx: bury(tx, name, position, error, attempts, now, data, key) and None)
+
+        def keep(tx: Transaction) -> None:
+            bury(tx, name, position, error, attempts, now, data, key)
+
+        unit.action(keep)
 
     def batch(self, unit: UnitOfWork, rows: list[Stored]) -> None:
         """A batch of records; all that follows from it is in the unit."""

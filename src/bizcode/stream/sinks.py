@@ -75,10 +75,8 @@ class Sinks:
         unit.append(draft)
 
     def _retract(self, id: str) -> None:
-        from ..people import retract
-
         if self._store.log.position_of(id) is not None:
-            retract(self._store, id)
+            self._pipeline.biz.retract(id)
             return
         unit = current(self._store.log)
         assert unit is not None
