@@ -55,6 +55,7 @@ def _styled(alt: Any, made: Any, title: str) -> Any:
             gridColor="#eceff4",
             domainColor="#d1d5db",
             labelFontSize=11,
+            tickCount=6,
         )
         .configure(font="Helvetica, Arial, sans-serif", background="white", padding=16)
     )
@@ -105,17 +106,23 @@ def _mapping(alt: Any, result: Mapping[Any, Any], title: str) -> Any:
 def _bars(alt: Any, pairs: Mapping[str, Any], title: str, colours: list[str]) -> Any:
     names = list(map(str, pairs))
     rows = [
-        {"name": str(k), "value": v, "colour": colours[n % len(colours)]}
+        {"name": str(k), "value": v, "label": _short(v), "ghost": colours[n % len(colours)] == GHOST}
         for n, (k, v) in enumerate(pairs.items())
     ]
     base = alt.Chart(_data(alt, rows)).encode(
         y=alt.Y("name:N", sort=names, title=None), x=alt.X("value:Q", title=title)
     )
     bars = base.mark_bar(cornerRadiusEnd=3, height={"band": 0.7}).encode(
-        color=alt.Color("colour:N", scale=None)
+        color=alt.condition("datum.ghost", alt.value(GHOST), alt.value(BLUE))
     )
-    labels = base.mark_text(align="left", dx=4, color=INK).encode(text=alt.Text("value:Q", format=",.4~g"))
+    labels = base.mark_text(align="left", dx=4, color=INK).encode(text=alt.Text("label:N"))
     return (bars + labels).properties(width=560, height=alt.Step(30))
+
+
+def _short(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"
 
 
 def _funnel(alt: Any, funnels: Mapping[Any, Any]) -> Any:
@@ -148,9 +155,7 @@ def _heat(alt: Any, cohorts: Any) -> Any:
         order.append(name)
         for k, share in enumerate(cohort.retention):
             if share is not None:
-                rows.append(
-                    {"cohort": name, "period": k, "share": share, "ink": "white" if share > 0.45 else INK}
-                )
+                rows.append({"cohort": name, "period": k, "share": share})
     base = alt.Chart(_data(alt, rows)).encode(
         x=alt.X("period:O", title=f"{cohorts.granularity}s since", axis=alt.Axis(orient="top", labelAngle=0)),
         y=alt.Y("cohort:N", sort=order, title=None),
@@ -159,7 +164,8 @@ def _heat(alt: Any, cohorts: Any) -> Any:
         color=alt.Color("share:Q", scale=alt.Scale(scheme="blues", domain=[0, 1]), legend=None)
     )
     labels = base.mark_text(fontSize=11).encode(
-        text=alt.Text("share:Q", format=".0%"), color=alt.Color("ink:N", scale=None)
+        text=alt.Text("share:Q", format=".0%"),
+        color=alt.condition("datum.share > 0.45", alt.value("white"), alt.value(INK)),
     )
     return (cells + labels).properties(width=alt.Step(54), height=alt.Step(28))
 
