@@ -98,13 +98,13 @@ def test_when_the_callers_part_fails_nothing_is_erased(marked):
 
 
 def test_erasing_waits_for_queries_that_still_read(marked):
-    reading = marked.rows(0, batch=1)
-    next(reading)
     done = threading.Event()
     worker = threading.Thread(target=lambda: (marked.erase([2]), done.set()))
-    worker.start()
-    assert not done.wait(0.2)
-    assert [row.position for rows in reading for row in rows] == [2, 3, 4, 5]
+    with marked.reading():
+        catalog = marked.catalog()
+        worker.start()
+        assert not done.wait(0.2)
+        assert [row.position for row in marked.at([1, 2], catalog=catalog)] == [1, 2]
     worker.join(10)
     assert done.is_set()
     assert [d["n"] for d in data_of(marked)] == [1, 3, 4, 5]
@@ -112,14 +112,12 @@ def test_erasing_waits_for_queries_that_still_read(marked):
 
 def test_a_query_that_never_ends_is_reported_and_the_files_go_with_the_next_upkeep(marked, monkeypatch):
     monkeypatch.setattr("bizcode.segments.store.PATIENCE", 0.05)
-    reading = marked.rows(0, batch=1)
-    next(reading)
-    with pytest.raises(StorageError, match="the records are erased, but a query that has run"):
-        marked.erase([2, 5], lambda tx: tx.erase([2, 5]))
-    marked.log.vacuum()
-    assert [d["n"] for d in data_of(marked)] == [1, 3, 4]
-    assert traces(marked)
-    reading.close()
+    with marked.reading():
+        with pytest.raises(StorageError, match="the records are erased, but a query that has run"):
+            marked.erase([2, 5], lambda tx: tx.erase([2, 5]))
+        marked.log.vacuum()
+        assert [d["n"] for d in data_of(marked)] == [1, 3, 4]
+        assert traces(marked)
     assert marked.doctor(mend=True).ok
     assert traces(marked) == []
 

@@ -31,8 +31,8 @@ def mixed(store):
 
 @pytest.mark.parametrize("window", [1, 100, 10_000])
 def test_rows_come_in_order_of_position_whatever_their_time(mixed, monkeypatch, window):
-    monkeypatch.setattr("bizcode.segments.read.WINDOW", window)
-    monkeypatch.setattr("bizcode.segments.read._WINDOW_OF_PIECE", 1)
+    monkeypatch.setattr("bizcode.segments.scan.WINDOW", window)
+    monkeypatch.setattr("bizcode.segments.scan.WINDOW_OF_PIECE", 1)
     assert [row.position for row in everything(mixed)] == list(range(1, 2101))
     assert [row.position for row in everything(mixed, until=900)] == list(range(1, 901))
     assert [row.position for rows in mixed.rows(500, 1500) for row in rows] == list(range(501, 1501))
@@ -56,9 +56,9 @@ def test_rows_of_some_kinds_and_names(mixed):
 
 
 def test_rows_when_little_may_be_kept(mixed, monkeypatch):
-    monkeypatch.setattr("bizcode.segments.read._KEPT_BYTES", 0)
-    monkeypatch.setattr("bizcode.segments.read.WINDOW", 50)
-    monkeypatch.setattr("bizcode.segments.read._WINDOW_OF_PIECE", 0)
+    monkeypatch.setattr("bizcode.segments.scan.KEPT_BYTES", 0)
+    monkeypatch.setattr("bizcode.segments.scan.WINDOW", 50)
+    monkeypatch.setattr("bizcode.segments.scan.WINDOW_OF_PIECE", 0)
     assert [row.position for row in everything(mixed)] == list(range(1, 2101))
 
 
@@ -82,6 +82,20 @@ def test_a_history_that_grows_while_it_is_read_is_read_as_it_was(store, write):
     store.merge(all=True)
     assert [row.position for rows in reading for row in rows] == [2]
     assert len(data_of(store)) == 3
+
+
+def test_a_reader_that_rests_holds_no_file_and_misses_what_is_erased_meanwhile(mixed, monkeypatch):
+    monkeypatch.setattr("bizcode.segments.scan.WINDOW", 10)
+    monkeypatch.setattr("bizcode.segments.scan.WINDOW_OF_PIECE", 0)
+    reading = mixed.rows(0)
+    found = [row.position for row in next(reading)]
+    mixed.merge(all=True)
+    mixed.erase([50, 60, 1000])
+    assert {p.name for p in mixed.directory.rglob("*.parquet")} == {
+        segment.file.rpartition("/")[2] for segment in mixed.catalog().segments
+    }
+    found += [row.position for rows in reading for row in rows]
+    assert found == [p for p in range(1, 2101) if p not in (50, 60, 1000)]
 
 
 def test_reading_in_a_forked_child_leaves_the_parents_hold_alone(store, write):

@@ -1,10 +1,10 @@
-"""Sealed records read back: whole history in order of position, or some positions."""
+"""Sealed records read back from their files."""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from functools import partial
 from itertools import repeat
 from pathlib import Path
@@ -24,12 +24,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-__all__ = ["Damaged", "Files", "columns_of", "damaged", "group_ranges", "open_file", "stored"]
+__all__ = ["Damaged", "Files", "Group", "columns_of", "damaged", "group_ranges", "open_file", "stored"]
 
-WINDOW = 8_192
-_WINDOW_OF_PIECE = 2_048
-_WIDEST = 131_072
-_KEPT_BYTES = 192 * 2**20
 _CACHED_BYTES = 64 * 2**20
 
 
@@ -133,7 +129,7 @@ def stored(table: pa.Table, kind: str, name: str, columns: Iterable[Column]) -> 
     )
 
 
-class _Group:
+class Group:
     """A decoded row group in order of position."""
 
     __slots__ = ("bytes", "columns", "positions", "segment", "table")
@@ -180,7 +176,7 @@ class Files:
         self.directory = directory
         self._lock = threading.Lock()
         self._footers: dict[str, tuple[Any, list[Range], list[Column]]] = {}
-        self._groups: OrderedDict[tuple[str, int], _Group] = OrderedDict()
+        self._groups: OrderedDict[tuple[str, int], Group] = OrderedDict()
         self._bytes = 0
 
     def forget(self, catalog: Catalog) -> None:
@@ -217,7 +213,7 @@ class Files:
         """The segments that may hold one of the positions, which are sorted."""
         return [s for s in segments if _any(wanted, s.first_position, s.last_position)]
 
-    def group(self, segment: Segment, number: int, keep: bool) -> _Group:
+    def group(self, segment: Segment, number: int, keep: bool) -> Group:
         """One decoded row group; `keep`: it may be asked for again."""
         import pyarrow as pa
 
@@ -233,7 +229,7 @@ class Files:
                 table = file.read_row_group(number, use_threads=False)
             except (OSError, pa.ArrowException) as error:
                 raise damaged(self.directory, segment, error) from error
-        found = _Group(segment, table, columns)
+        found = Group(segment, table, columns)
         if keep and found.bytes <= _CACHED_BYTES // 2:
             with self._lock:
                 if key not in self._groups:
@@ -256,55 +252,6 @@ class Files:
                     found += self.group(segment, n, True).at(wanted)
         found.sort()
         return found
-
-    def between(
-        self, segments: Sequence[Segment], after: int, until: int, batch: int
-    ) -> Iterator[list[Stored]]:
-        """Records with after < position <= until in order of position, in lists of at most `batch`.
-
-        A window of positions at a time: row groups are decoded when a window reaches them, and kept as far as
-        memory is allowed until it has passed them.
-        """
-        pieces = [
-            (part.first, part.last, segment, n)
-            for segment in segments
-            if segment.first_position <= until and segment.last_position > after
-            for n, part in enumerate(self.footer(segment)[1])
-            if part.first <= until and part.last > after
-        ]
-        pieces.sort(key=lambda piece: piece[:2])
-        kept: dict[tuple[str, int], _Group] = {}
-        kept_bytes = 0
-        while pieces and after < until:
-            after = max(after, pieces[0][0] - 1)
-            # The more row groups overlap, the wider: each costs something per window.
-            near = sum(first <= after + _WIDEST for first, _, _, _ in pieces)
-            end = min(after + min(WINDOW + _WINDOW_OF_PIECE * (near - 1), _WIDEST), until)
-            found: list[Stored] = []
-            later = []
-            for piece in pieces:
-                first, last, segment, n = piece
-                if first > end:
-                    later.append(piece)
-                    continue
-                key = (segment.file, n)
-                group = kept.get(key)
-                fresh = group is None
-                if group is None:
-                    group = self.group(segment, n, False)
-                found += group.between(after, end)
-                if last > end:
-                    later.append(piece)
-                    if fresh and kept_bytes + group.bytes <= _KEPT_BYTES:
-                        kept[key] = group
-                        kept_bytes += group.bytes
-                elif not fresh:
-                    kept_bytes -= kept.pop(key).bytes
-            pieces = later
-            found.sort()
-            for start in range(0, len(found), batch):
-                yield found[start : start + batch]
-            after = end
 
 
 def _any(wanted: np.ndarray, first: int, last: int) -> bool:

@@ -17,6 +17,7 @@ from .catalog import Catalog, State, load
 from .change import swept
 from .read import Files
 from .readers import Readers, exclusive
+from .scan import Scan
 from .schema import Schema
 from .seal import seal_piece
 
@@ -242,17 +243,19 @@ class SegmentStore:
         batch: int = 10_000,
     ) -> Iterator[list[Stored]]:
         """The sealed records with after < position <= until, of the kinds and names if given, in order of
-        position, in lists of at most `batch`. Streams: memory doesn't grow with the history."""
-        with self.reading():
-            catalog = self.catalog()
-            wanted = None if names is None else set(names)
-            segments = [
-                segment
-                for kind in ((None,) if kinds is None else dict.fromkeys(kinds))
-                for segment in catalog.select(kind, wanted)
-            ]
-            end = catalog.sealed_to if until is None else min(until, catalog.sealed_to)
-            yield from self._files.between(segments, after, end, batch)
+        position, in lists of at most `batch`.
+
+        Streams: memory doesn't grow with the history, and a reader that rests holds no file.
+        """
+        sealed = self.catalog().sealed_to
+        end = sealed if until is None else min(until, sealed)
+        wanted = (None if kinds is None else set(kinds), None if names is None else set(names))
+        scan = Scan(self._files, end, *wanted)
+        while after < end:
+            with self.reading():
+                found, after = scan.window(self.catalog(), after)
+            for start in range(0, len(found), batch):
+                yield found[start : start + batch]
 
     def at(
         self,
