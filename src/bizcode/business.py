@@ -253,6 +253,12 @@ class Business:
         """Every alert: `list()`, `get(name)`."""
         return self.store.alerts
 
+    def standup(self) -> Lazy[str]:
+        """The morning report in Markdown: goals, experiments, alerts, what moved."""
+        from .standup import standup
+
+        return standup(self)
+
     # entities
 
     @cached_property

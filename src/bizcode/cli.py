@@ -252,6 +252,15 @@ def info(store: _Store = None) -> None:
 
 
 @app.command()
+def streams(store: _Store = None) -> None:
+    """Every stream: position, lag, watermark, open windows, late and dead counts."""
+    from .query.present import text_table, to_table
+
+    with _existing(store) as biz:
+        typer.echo(text_table(to_table(biz.stream.list().run(), "streams")))
+
+
+@app.command()
 def doctor(
     mend: Annotated[bool, typer.Option("--mend", help="Repair what can be.")] = False, store: _Store = None
 ) -> None:

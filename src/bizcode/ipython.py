@@ -22,10 +22,15 @@ def translate(lines: list[str]) -> list[str]:
     ['__bizcode_default__.track.Signup.count()  # $5\\n']
     """
     text = "".join(lines)
-    if "$" not in text or text.lstrip().startswith(("%", "!")):
+    if "$" not in text or text.lstrip().startswith("%%"):
         return lines
-    made = _TOKEN.sub(lambda match: NAME if match["dollar"] else match[0], text)
-    return made.splitlines(keepends=True)
+    made = _TOKEN.sub(lambda match: NAME if match["dollar"] else match[0], text).splitlines(keepends=True)
+    # A line of a magic or of the shell keeps its own `$`.
+    return (
+        [line if line.lstrip().startswith(("%", "!")) else new for line, new in zip(lines, made, strict=True)]
+        if len(made) == len(lines)
+        else made
+    )
 
 
 class _Default:

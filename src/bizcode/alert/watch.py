@@ -66,7 +66,8 @@ class Watcher:
             return  # an older sample says nothing of now
         told = []
         if status.at is not None and at > status.at:
-            told += [(*event, status.value) for event in advance(self._rule, status, at)]
+            # Up to the sample, not at it: at its instant the new value holds.
+            told += [(*event, status.value) for event in advance(self._rule, status, at - 1)]
         if seen:
             status.value, status.at = value, at
         told += [(*event, value) for event in advance(self._rule, status, max(at, now if not seen else at))]

@@ -148,6 +148,10 @@ class Lazy(Query[T]):
     def _engine(self) -> Engine | None:
         return self.engine
 
+    def __str__(self) -> str:
+        result = self.run()
+        return result if isinstance(result, str) else repr(self)
+
     def __getitem__(self, key: Any) -> Any:
         result = self.run()
         if isinstance(result, (Mapping, list)):

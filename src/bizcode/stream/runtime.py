@@ -57,6 +57,7 @@ class Runtime:
         self.store = pipeline.store
         self.state = State(self.store, name) if state is None else state
         self._name = name
+        self._begun = self.store.now()
         self._collect = collect
         self._prefix = prefix
         options = pipeline.options
@@ -99,7 +100,11 @@ class Runtime:
         moved = time - self.pipeline.options.out_of_order
         if moved > self.watermark:
             self.state.put(f"{self._prefix}watermark", moved)
-        self.state.put(f"{self._prefix}at", self.store.now())
+        # When it arrived is not recorded. Its own time is taken for it, so that elements found only after a
+        # pause don't count as new; what is older than the stream (a backfill) or ahead of the clock arrived now.
+        now = self.store.now()
+        last = self.state.get(f"{self._prefix}at", self._begun)
+        self.state.put(f"{self._prefix}at", max(last, time) if self._begun <= time <= now else now)
 
     def idle(self, now: int) -> None:
         """A source with nothing new for so long: its watermark follows the clock."""

@@ -1,0 +1,158 @@
+"""Alerts against a naive state machine, and each of their options."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from bizcode import AlreadyExists, InvalidQuery, this
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_incidents_match_a_naive_machine_over_random_series(biz, clock, seed):
+    rng = random.Random(seed)
+    fired, resolved = [], []
+    biz.measure.cpu.alert(name="hot", above=90, for_="5m", notify=fired.append, resolve=resolved.append)
+    state, since, expected = "ok", None, []
+    value = None
+    for minute in range(120):
+        if rng.random() < 0.5:
+            value = rng.choice([50, 80, 95, 99])
+            biz.measure.cpu(value)
+        if value is not None and value > 90:
+            since = minute if since is None else since
+            if state == "ok" and minute - since >= 5:
+                state = "firing"
+                expected.append(("fire", minute))
+        else:
+            if state == "firing":
+                expected.append(("resolve", minute))
+            state, since = "ok", None
+        counts = (len(fired), len(resolved))
+        biz.drain()
+        told = [("fire", minute)] * (len(fired) - counts[0]) + [("resolve", minute)] * (
+            len(resolved) - counts[1]
+        )
+        assert told == [e for e in expected if e[1] == minute], minute
+        clock.advance("1m")
+
+
+def test_by_tags_each_set_has_its_state(biz, clock):
+    alert = biz.measure.cpu.alert(name="hot", above=90, by=["host"], notify=lambda e: None)
+    biz.measure.cpu(95, host="a")
+    biz.measure.cpu(10, host="b")
+    biz.drain()
+    assert (alert.state, alert.states) == ("firing", {"a": "firing", "b": "ok"})
+
+
+def test_it_clears_at_another_threshold_and_keeps_firing(biz, clock):
+    resolved = []
+    alert = biz.measure.cpu.alert(
+        name="x", above=90, resolve_below=80, keep_firing_for="5m", resolve=resolved.append
+    )
+    for value in (95, 85):
+        biz.measure.cpu(value)
+        biz.drain()
+        assert alert.state == "firing"
+    biz.measure.cpu(70)
+    biz.drain()
+    assert alert.state == "firing"
+    clock.advance("5m")
+    biz.drain()
+    assert (alert.state, len(resolved)) == ("ok", 1)
+
+
+def test_silence_fires(biz, clock):
+    fired = []
+    alert = biz.measure.beat.alert(name="silent", absent="10m", notify=fired.append)
+    biz.measure.beat(1)
+    clock.advance("9m")
+    biz.drain()
+    assert not fired
+    clock.advance("1m")
+    biz.drain()
+    assert (alert.state, len(fired)) == ("firing", 1)
+    biz.measure.beat(1)
+    biz.drain()
+    assert alert.state == "ok"
+
+
+def test_it_tells_again_every_so_long(biz, clock):
+    fired = []
+    biz.measure.cpu.alert(name="x", condition=this.value > 5, every="1h", notify=fired.append)
+    biz.measure.cpu(6)
+    for _ in range(4):
+        biz.drain()
+        clock.advance("30m")
+    assert len(fired) == 2
+
+
+def test_on_any_query_with_enough_samples(biz, clock):
+    fired = []
+    alert = (
+        biz.track.ratio("Activate", "Signup")
+        .since("1d")
+        .alert(name="low", below=0.3, min_samples=3, notify=fired.append)
+    )
+    for n in range(3):
+        biz.track.Signup()
+        biz.drain()
+        assert len(fired) == (n == 2)
+    assert fired[0].value == 0.0
+    clock.advance("2d")
+    biz.drain()
+    assert alert.name == "low"
+
+
+def test_pending_survives_a_restart(tmp_path, clock):
+    from bizcode import Business
+
+    fired = []
+    with Business(tmp_path, clock=clock, worker=False) as biz:
+        alert = biz.measure.cpu.alert(name="x", above=90, for_="5m", notify=fired.append)
+        biz.measure.cpu(95)
+        biz.drain()
+        assert alert.state == "pending"
+    clock.advance("6m")
+    with Business(tmp_path, clock=clock, worker=False) as biz:
+        biz.measure.cpu.alert(name="x", above=90, for_="5m", notify=fired.append)
+        biz.drain()
+    assert len(fired) == 1
+
+
+def test_disable_enable_delete_and_refusals(biz):
+    fired = []
+    alert = biz.measure.cpu.alert(name="x", above=90, notify=fired.append)
+    alert.disable()
+    biz.measure.cpu(95)
+    biz.drain()
+    assert not fired
+    alert.enable()
+    biz.measure.cpu(96)
+    biz.drain()
+    assert len(fired) == 1
+    with pytest.raises(AlreadyExists):
+        biz.measure.cpu.alert(name="x", above=91)
+    assert [a.name for a in biz.alerts.list().run()] == ["x"]
+    alert.delete()
+    assert biz.alerts.list().run() == []
+    with pytest.raises(InvalidQuery):
+        biz.measure.cpu.alert(name="y")
+    with pytest.raises(InvalidQuery):
+        biz.measure.cpu.alert(name="y", above="high")
+
+
+def test_a_notification_that_fails_is_retried_then_a_dead_letter(biz):
+    calls = []
+
+    def notify(event):
+        calls.append(event)
+        raise OSError("down")
+
+    biz.measure.cpu.alert(name="x", above=90, notify=notify)
+    biz.measure.cpu(95)
+    biz.drain()
+    biz.drain()
+    assert len(calls) == 4
+    assert len(biz.dead_letters.list(consumer="alert:x").run()) == 1

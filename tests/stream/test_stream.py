@@ -1,0 +1,297 @@
+"""Streams against naive windows: any interleaving within the lateness and any cut gives the same."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from bizcode import AlreadyExists, Business, InvalidQuery, ManualClock, this
+
+START = datetime(2024, 1, 1, tzinfo=UTC)
+
+
+def at(minutes: float) -> datetime:
+    return START + timedelta(minutes=minutes)
+
+
+@pytest.fixture
+def shop():
+    clock = ManualClock(START)
+    with Business(":memory:", clock=clock, worker=False) as biz:
+        yield biz, clock
+
+
+def emit(biz, minute, **data):
+    return biz.stream.emit("Order.created", data, at=at(minute))
+
+
+def finish(biz, clock):
+    clock.advance("30d")
+    biz.drain()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_tumbling_windows_match_a_naive_sum_however_the_input_is_cut(shop, seed):
+    biz, clock = shop
+    rng = random.Random(seed)
+    orders = (
+        biz.stream.Order.created.filter(this.total > 10)
+        .key_by("region")
+        .out_of_order("30m")
+        .window.tumbling("1h")
+    )
+    live = orders.aggregate(
+        n=biz.count(), revenue=biz.sum("total"), items=biz.collect("total"), first=biz.first("total")
+    )
+    live.to.measure.revenue(value="revenue").to.view.hours.named("hours").start()
+    got = []
+    live.subscribe(got.append)
+    rows = [(minute, rng.choice("ab"), rng.randrange(40)) for minute in sorted(rng.sample(range(600), 80))]
+    jittered = sorted(rows, key=lambda row: row[0] + rng.uniform(0, 29))
+    for minute, region, total in jittered:
+        emit(biz, minute, region=region, total=total)
+        if rng.random() < 0.2:
+            biz.drain()
+    finish(biz, clock)
+    expected: dict = {}
+    for minute, region, total in rows:
+        if total > 10:
+            expected.setdefault((region, at(minute // 60 * 60)), []).append(total)
+    found = {(r.key, r.window_start): (r.n, r.revenue, r["items"], r.first) for r in got}
+    assert len(got) == len(expected)
+    assert found == {k: (len(v), sum(v), v, v[0]) for k, v in expected.items()}
+    assert biz.measure.revenue.sum().run() == sum(map(sum, expected.values()))
+    assert (
+        biz.measure.revenue.sum().by("region").run()
+        == {r: sum(sum(v) for (k, _), v in expected.items() if k == r) for r in {k for k, _ in expected}} | {}
+    )
+    assert sorted(map(str, live.run(since="start").run())) == sorted(map(str, got))
+
+
+def test_sliding_windows(shop):
+    biz, clock = shop
+    got = []
+    biz.stream.Order.created.key_by("r").window.sliding("1h", "20m").aggregate(n=biz.count()).subscribe(
+        got.append
+    )
+    for minute in (5, 25, 50):
+        emit(biz, minute, r="a")
+    finish(biz, clock)
+    assert [(r.window_start, r.n) for r in got] == [
+        (at(-40), 1),
+        (at(-20), 2),
+        (at(0), 3),
+        (at(20), 2),
+        (at(40), 1),
+    ]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_sessions_merge_when_an_element_bridges_them(shop, seed):
+    biz, clock = shop
+    rng = random.Random(seed)
+    got = []
+    sessions = (
+        biz.stream.track.View.key_by("user_id")
+        .out_of_order("2h")
+        .window.session("30m")
+        .aggregate(n=biz.count())
+    )
+    sessions.subscribe(got.append)
+    minutes = sorted(rng.sample(range(600), 30))
+    for minute in sorted(minutes, key=lambda m: m + rng.uniform(0, 119)):
+        biz.track.View({"user_id": "u"}, at=at(minute))
+        if rng.random() < 0.3:
+            biz.drain()
+    finish(biz, clock)
+    expected = [[minutes[0]]]
+    for minute in minutes[1:]:
+        if minute - expected[-1][-1] < 30:
+            expected[-1].append(minute)
+        else:
+            expected.append([minute])
+    assert [(r.window_start, r.window_end, r.n) for r in got] == [
+        (at(s[0]), at(s[-1] + 30), len(s)) for s in expected
+    ]
+
+
+def test_late_elements_correct_then_go_to_late(shop):
+    biz, clock = shop
+    late = []
+    stream = (
+        biz.stream.Order.created.key_by("r")
+        .lateness("1h")
+        .late(late.append)
+        .window.tumbling("1h")
+        .aggregate(n=biz.count())
+    )
+    stream.to.measure.orders.named("o").start()
+    emit(biz, 10, r="a")
+    emit(biz, 70, r="a")
+    biz.drain()
+    assert biz.measure.orders.sum().run() == 1
+    emit(biz, 20, r="a")
+    biz.drain()
+    assert (biz.measure.orders.count().run(), biz.measure.orders.sum().run()) == (1, 2)
+    emit(biz, 200, r="a")
+    biz.drain()
+    emit(biz, 30, r="a")
+    biz.drain()
+    assert [e.r for e in late] == ["a"]
+    assert biz.stream.list().run()[0].late == 1
+    finish(biz, clock)
+    assert biz.measure.orders.sum().run() == 4
+
+
+def test_joins_match_every_pair_within_the_bound(shop):
+    biz, clock = shop
+    rng = random.Random(3)
+    orders, payments = biz.stream.Order.created.key_by("k"), biz.stream.Payment.done.key_by("k")
+    pairs, lefts, groups = [], [], []
+    orders.join(payments).within("10m").on(lambda o, p: {"o": o.n, "p": p.n}).subscribe(
+        lambda r: pairs.append((r.o, r.p))
+    )
+    orders.left_join(payments).within("10m").on(lambda o, p: {"o": o.n, "p": p and p.n}).subscribe(
+        lambda r: lefts.append((r.o, r.p))
+    )
+    orders.co_group(payments).within("10m").subscribe(lambda r: groups.append((len(r[0]), len(r[1]))))
+    rows = sorted((rng.randrange(200), rng.choice("op"), rng.choice("xy"), n) for n in range(40))
+    for minute, kind, key, n in rows:
+        biz.stream.emit("Order.created" if kind == "o" else "Payment.done", {"k": key, "n": n}, at=at(minute))
+        if rng.random() < 0.3:
+            biz.drain()
+    finish(biz, clock)
+    expected = [
+        (a[3], b[3])
+        for a in rows
+        for b in rows
+        if a[1] == "o" and b[1] == "p" and a[2] == b[2] and abs(a[0] - b[0]) <= 10
+    ]
+    assert sorted(pairs) == sorted(expected)
+    alone = [(a[3], None) for a in rows if a[1] == "o" and a[3] not in {o for o, _ in expected}]
+    assert sorted(lefts, key=str) == sorted(expected + alone, key=str)
+    assert (sum(a for a, _ in groups), sum(b for _, b in groups)) == (
+        sum(1 for r in rows if r[1] == "o"),
+        sum(1 for r in rows if r[1] == "p"),
+    )
+
+
+def test_a_retracted_record_leaves_the_open_window(shop):
+    biz, clock = shop
+    biz.stream.track.P.key_by("r").window.tumbling("1h").aggregate(total=biz.sum("a")).to.measure.total.named(
+        "t"
+    ).start()
+    event = biz.track.P({"r": "x", "a": 5}, at=at(1))
+    biz.track.P({"r": "x", "a": 7}, at=at(2))
+    biz.drain()
+    biz.stream.retract(event.id)
+    finish(biz, clock)
+    assert biz.measure.total.sum().run() == 7
+
+
+def test_days_follow_the_business_calendar(tmp_path):
+    clock = ManualClock("2024-03-29T00:00:00Z")
+    got = []
+    with Business(tmp_path, timezone="Europe/Berlin", clock=clock, worker=False) as biz:
+        biz.stream.track.P.key_by("r").window.tumbling("1d").aggregate(n=biz.count()).subscribe(got.append)
+        for hour in range(72):
+            biz.track.P({"r": "x"}, at=datetime(2024, 3, 29, 23, 30, tzinfo=UTC) + timedelta(hours=hour))
+        clock.advance("10d")
+        biz.drain()
+    assert [r.n for r in got] == [24, 23, 24, 1]
+
+
+def test_map_flat_map_enrich_reduce_throttle_and_sinks(shop):
+    biz, clock = shop
+    told, sums = [], []
+
+    @biz.Customer.action
+    def notify(customer, biz, element):
+        told.append((customer.id, element.total))
+
+    async def add(element, biz):
+        return {**element, "double": element.total * 2}
+
+    base = biz.stream.Order.created
+    base.flat_map(lambda o: [o.data, o.data]).enrich(add).filter(double__gte=10).to.Customer(
+        "who"
+    ).notify.to.track.Big.named("a").start()
+    base.key_by("who").window.tumbling("1h").reduce(
+        lambda s, e: {"sum": s["sum"] + e.total}, {"sum": 0}
+    ).subscribe(lambda r: sums.append(r.sum))
+    throttled = []
+    base.key_by("who").throttle("10m").subscribe(lambda e: throttled.append(e.total))
+    for minute, total in ((0, 5), (5, 3), (20, 8)):
+        emit(biz, minute, who="c1", total=total)
+    finish(biz, clock)
+    assert told == [("c1", 5), ("c1", 5), ("c1", 8), ("c1", 8)]
+    assert biz.track.Big.count().run() == 4
+    assert sums == [16]
+    assert throttled == [5, 8]
+
+
+def test_it_goes_on_where_it_was_and_refuses_another_under_its_name(tmp_path):
+    clock = ManualClock(START)
+
+    def pipeline(biz):
+        return (
+            biz.stream.Order.created.key_by("r")
+            .window.tumbling("1h")
+            .aggregate(n=biz.count())
+            .to.measure.n.named("s")
+        )
+
+    with Business(tmp_path, clock=clock, worker=False) as biz:
+        pipeline(biz).start()
+        emit(biz, 1, r="a")
+        biz.drain()
+        pipeline(biz).stop()
+        emit(biz, 2, r="a")
+        biz.drain()
+    with Business(tmp_path, clock=clock, worker=False) as biz:
+        pipeline(biz).start()
+        finish(biz, clock)
+        assert biz.measure.n.current().run() == 2
+        with pytest.raises(AlreadyExists, match="reset=True"):
+            biz.stream.Order.created.to.track.X.named("s").start()
+        biz.stream.Order.created.to.track.X.named("s").start(reset=True)
+
+
+def test_what_raises_is_retried_then_a_dead_letter_and_the_stream_goes_on(shop):
+    biz, _ = shop
+    calls, errors = [], []
+
+    def bad(element):
+        calls.append(element.n)
+        if element.n == 1:
+            raise ValueError("no")
+        return {"n": element.n}
+
+    biz.stream.track.P.map(bad).retry(2).to.track.Q.named("q").start()
+    biz.stream.track.P.map(lambda e: 1 / 0).retry(0).on_error(
+        lambda error, e: errors.append(type(error))
+    ).subscribe(print)
+    for n in (1, 2):
+        biz.track.P(n=n)
+    biz.drain()
+    assert calls == [1, 1, 1, 2]
+    assert [letter.record.n for letter in biz.dead_letters.list(consumer="stream:q").run()] == [1]
+    assert biz.track.Q.count().run() == 1
+    assert errors == [ZeroDivisionError, ZeroDivisionError]
+
+
+def test_refusals(shop):
+    biz, _ = shop
+    orders = biz.stream.Order.created
+    with pytest.raises(InvalidQuery, match="slide"):
+        orders.key_by("r").window.sliding("1h", "2h")
+    with pytest.raises(InvalidQuery, match="key"):
+        orders.join(biz.stream.Payment.done).within("1m").on(lambda o, p: {})
+    with pytest.raises(InvalidQuery, match="name"):
+        orders.start()
+    with pytest.raises(InvalidQuery, match="value="):
+        orders.key_by("r").window.tumbling("1h").aggregate(a=biz.count(), b=biz.sum("x")).to.measure.m.start()
+    with pytest.raises(InvalidQuery, match="aggregate"):
+        orders.window.tumbling("1h").map(len)

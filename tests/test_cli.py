@@ -1,0 +1,68 @@
+"""The command, as a person types it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src"
+
+
+def bizcode(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
+    env = {**os.environ, "PYTHONPATH": str(SOURCE)}
+    return subprocess.run(
+        [sys.executable, "-m", "bizcode", *arguments], capture_output=True, text=True, cwd=cwd, env=env
+    )
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    cwd = tmp_path_factory.mktemp("demo")
+    return cwd, bizcode("demo", cwd=cwd)
+
+
+def test_the_demo_answers_about_a_real_business(demo):
+    _, done = demo
+    assert done.returncode == 0, done.stderr
+    for text in ("1997-01", "$299,060", "23,570", "69,659", "bought again", "49.5%", "Business('acme-demo')"):
+        assert text in done.stdout
+
+
+def test_what_the_demo_left_can_be_asked(demo):
+    cwd, _ = demo
+    found = bizcode("query", 'track.Purchase.count().by("year")', "--store", "acme-demo", cwd=cwd)
+    assert "1997-01-01" in found.stdout
+    assert "1998-01-01" in found.stdout
+    found = bizcode("query", "select count(*) n from events", "--store", "acme-demo", "--json", cwd=cwd)
+    assert found.stdout.strip() == '[{"n": 69659}]'
+    cohorts = 'track.cohort(anchor="Purchase", activity="Purchase", periods=3, granularity="month")'
+    assert "7,846" in bizcode("query", cohorts, "--store", "acme-demo", cwd=cwd).stdout
+    funnel = 'track.funnel(["Purchase", "Purchase"]).within("30d")'
+    assert "23,570" in bizcode("query", funnel, "--store", "acme-demo", cwd=cwd).stdout
+
+
+def test_info_doctor_and_compact(demo):
+    cwd, _ = demo
+    assert "23,570" in bizcode("info", "--store", "acme-demo", cwd=cwd).stdout
+    assert "every invariant holds" in bizcode("doctor", "--store", "acme-demo", cwd=cwd).stdout
+    assert bizcode("compact", "--store", "acme-demo", cwd=cwd).returncode == 0
+
+
+def test_a_mistake_is_one_sentence(tmp_path):
+    for arguments in (["query", "track.A.count()"], ["info", "--store", "nowhere"], ["run", "none.py"]):
+        done = bizcode(*arguments, cwd=tmp_path)
+        assert done.returncode == 1
+        assert done.stderr.startswith("bizcode: ")
+        assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_load_from_the_shell(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"event": "A", "user_id": "u1", "time": "2024-01-01"}\nbroken\n')
+    done = bizcode("load", "a.jsonl", "--store", "acme", cwd=tmp_path)
+    assert "1 records loaded" in done.stdout
+    assert "line 2" in done.stderr

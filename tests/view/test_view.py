@@ -1,0 +1,154 @@
+"""Views: always the same as counting anew, and subscribers can rebuild them from what they are told."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from bizcode import AlreadyExists, InvalidName, InvalidQuery, NotFound
+
+
+def compute(biz):
+    return dict(
+        total=biz.sum("amount"),
+        orders=biz.count(),
+        least=biz.min("amount"),
+        most=biz.max("amount"),
+        plans=biz.distinct("plan"),
+    )
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_view_is_the_naive_count_after_anything(biz, clock, seed):
+    rng = random.Random(seed)
+    biz.view.define(
+        "totals",
+        source=biz.track.P,
+        group_by="user",
+        compute=compute(biz),
+        order_by={"total": "desc"},
+        limit=3,
+    )
+    told: dict = {}
+
+    def apply(changes):
+        for change in changes:
+            if change.kind == "delete":
+                assert told.pop(change.key) == change.before
+            else:
+                assert told.get(change.key) == change.before
+                told[change.key] = change.after
+
+    biz.view.totals.subscribe(apply)
+    rows, merged = [], {}
+    for _ in range(40):
+        roll = rng.random()
+        if roll < 0.8 or not rows:
+            row = {"user_id": f"u{rng.randrange(5)}", "amount": rng.randrange(100), "plan": rng.choice("ab")}
+            rows.append((row, biz.track.P(row).id))
+        elif roll < 0.9:
+            biz.retract(rows.pop(rng.randrange(len(rows)))[1])
+        elif "u0" not in merged:
+            merged["u0"] = "u1"
+            biz.identify("u0", "u1")
+        if rng.random() < 0.3:
+            biz.store.segments.seal()
+        if rng.random() < 0.4:
+            biz.drain()
+        expected: dict = {}
+        for row, _ in rows:
+            expected.setdefault(merged.get(row["user_id"], row["user_id"]), []).append(row)
+        top = sorted(expected.items(), key=lambda item: (-sum(r["amount"] for r in item[1]), item[0]))[:3]
+        found = biz.view.totals.get().run()
+        assert [r.total for r in found] == [sum(r["amount"] for r in group) for _, group in top]
+        for row in found:
+            group = expected[row.user]
+            amounts = [r["amount"] for r in group]
+            assert (row.orders, row.least, row.most, row.plans) == (
+                len(group),
+                min(amounts),
+                max(amounts),
+                len({r["plan"] for r in group}),
+            )
+    biz.drain()
+    assert told == {row.user: row for row in biz.view.totals.get().run()}
+
+
+def test_read_by_key_filtered_ordered_and_paged(biz):
+    biz.view.define(
+        "v",
+        source=biz.track.P,
+        group_by=["user_id", "plan"],
+        compute=dict(n=biz.count(), last=biz.max("timestamp")),
+    )
+    for user, plan in (("a", "x"), ("a", "x"), ("b", "y"), ("c", None)):
+        biz.track.P({"user_id": user, "plan": plan} if plan else {"user_id": user})
+    assert biz.view.v.get(("a", "x")).run().n == 2
+    assert biz.view.v.get(("c", None)).run().n == 1
+    assert biz.view.v.get(("z", "z")).run() is None
+    assert [
+        r.user_id for r in biz.view.v.where(n__gte=1).order_by({"user_id": "desc"}).limit(2).get().run()
+    ] == ["c", "b"]
+    assert [r.user_id for r in biz.view.v.get().order_by("user_id").offset(2).run()] == ["c"]
+    assert biz.view.v.get(("a", "x")).run().last == biz.now()
+    with pytest.raises(InvalidQuery, match="2 parts"):
+        biz.view.v.get("a").run()
+
+
+def test_a_sliding_view_lets_rows_go_as_time_passes(biz, clock):
+    gone = []
+    biz.view.define("active", source=biz.track.P, group_by="user_id", compute=dict(n=biz.count()), last="30m")
+    biz.view.active.subscribe(on_delete=lambda row: gone.append(row.user_id))
+    biz.track.P(user_id="a")
+    biz.drain()
+    clock.advance("20m")
+    biz.track.P(user_id="b")
+    clock.advance("11m")
+    biz.drain()
+    assert [r.user_id for r in biz.view.active.get().run()] == ["b"]
+    assert gone == ["a"]
+
+
+def test_of_measurements_of_views_and_with_having(biz):
+    biz.view.define(
+        "m",
+        source=biz.measure.rev,
+        group_by="plan",
+        compute=dict(total=biz.sum("value")),
+        having={"total": {"gte": 10}},
+    )
+    biz.view.define(
+        "mm", source=biz.view.m, group_by=None, compute=dict(groups=biz.count(), all=biz.sum("total"))
+    )
+    for value, plan in ((5, "a"), (6, "a"), (3, "b"), (20, "c")):
+        biz.measure.rev(value, plan=plan)
+    assert {r.plan: r.total for r in biz.view.m.get()} == {"a": 11, "c": 20}
+    assert [(r.groups, r["all"]) for r in biz.view.mm.get()] == [(2, 31)]
+
+
+def test_list_info_update_drop_and_refusals(biz):
+    def define(**changes):
+        return biz.view.define(
+            "v", **{"source": biz.track.P, "group_by": "user_id", "compute": dict(n=biz.count()), **changes}
+        )
+
+    define()
+    define()
+    with pytest.raises(AlreadyExists):
+        define(group_by="plan")
+    biz.track.P(user_id="a", plan="x")
+    biz.view.v.update(group_by="plan")
+    assert biz.view.v.get("x").run().n == 1
+    info = biz.view.v.info().run()
+    assert (info.rows, info.lag) == (1, 0)
+    assert [i.name for i in biz.view.list().run()] == ["v"]
+    biz.view.v.refresh()
+    biz.view.v.drop()
+    with pytest.raises(NotFound):
+        biz.view.v.get().run()
+    with pytest.raises(InvalidName):
+        biz.view.define(" ", source=biz.track.P, compute=dict(n=biz.count()))
+    for bad in (dict(compute={}), dict(compute=dict(n="count")), dict(order_by="nothing"), dict(source=None)):
+        with pytest.raises(InvalidQuery):
+            define(**bad)
