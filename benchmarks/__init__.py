@@ -1,0 +1,1 @@
+"""The figures of DESIGN.md, each beside its peer in the same run."""

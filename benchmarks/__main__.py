@@ -1,0 +1,24 @@
+"""`make bench`: every benchmark, one after the other."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+MODULES = ("writes", "bytes", "queries", "analyses")
+
+
+def main() -> None:
+    failed = []
+    for name in MODULES:
+        print(f"\n== {name}\n", flush=True)
+        if subprocess.run(
+            [sys.executable, "-m", f"benchmarks.{name}", *sys.argv[1:]], check=False
+        ).returncode:
+            failed.append(name)
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    main()
