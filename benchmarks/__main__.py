@@ -5,16 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 
-MODULES = ("writes", "bytes", "queries", "analyses")
+MODULES = ("writes", "bytes", "queries", "analyses", "memory")
 
 
 def main() -> None:
     failed = []
     for name in MODULES:
         print(f"\n== {name}\n", flush=True)
-        if subprocess.run(
-            [sys.executable, "-m", f"benchmarks.{name}", *sys.argv[1:]], check=False
-        ).returncode:
+        if subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=False).returncode:
             failed.append(name)
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")

@@ -137,7 +137,9 @@ def attempts(session: Session, plan: FunnelPlan, parameters: Parameters) -> tupl
         return _best(rows, _strict(rows)), rows.relation
     if plan.order == "unordered":
         return _best(rows, _unordered(session, rows, parameters)), rows.relation
-    return _best(rows, _ordered(rows)), rows.relation
+    if any(step.optional for step in plan.steps):
+        return _best(rows, _ordered(rows)), rows.relation
+    return _climbed(rows), rows.relation
 
 
 def _ordered(rows: _Rows) -> str:
@@ -209,6 +211,65 @@ def _ordered(rows: _Rows) -> str:
         ctes.append(f"c{n} AS ({sql})")
         previous = f"c{n}"
     return f"WITH {', '.join(ctes)} SELECT * FROM {previous}"
+
+
+def _climbed(rows: _Rows) -> str:
+    """The same where every step must happen: only the attempts that reached a step go on to the next, so that
+    the joins shrink. One row per user, with the counted attempt."""
+    plan = rows.plan
+    hold = [f"h{n}" for n in range(1, len(plan.hold) + 1)]
+    window = UNLIMITED if plan.window is None else plan.window
+    count = len(plan.steps)
+    needs = _needs(plan)
+    same = " AND ".join(f"a.{name} = b.{name}" for name in ("u", *hold))
+    start = ", ".join(["u", *hold, "k AS k1", "t AS t1", *(f"{p} AS {p}_1" for p in rows.properties)])
+    ctes = [
+        f"rows AS MATERIALIZED ({rows.sql()})",
+        f"c1 AS (SELECT {start} FROM rows WHERE {rows.started('t')})",
+    ]
+    for n in range(2, count + 1):
+        shown = ", ".join(["u", *hold, "k", "t", *(p for p in rows.properties if n in needs)])
+        joins = [f"ASOF JOIN (SELECT {shown} FROM rows WHERE f{n}) b ON {same} AND a.k{n - 1} < b.k"]
+        valid = [f"b.t - a.t1 <= {window}"]
+        ends = []
+        for x, exclusion in enumerate(plan.exclusions, 1):
+            if exclusion.after == n - 1:
+                held = " AND ".join(f"a.{name} = e{x}.{name}" for name in ("u", *hold))
+                columns = ", ".join(["u", *hold, "k"])
+                joins.append(
+                    f"ASOF LEFT JOIN (SELECT {columns} FROM rows WHERE x{x}) e{x} ON {held} AND a.k{n - 1} < e{x}.k"
+                )
+                valid.append(f"(e{x}.k IS NULL OR b.k < e{x}.k)")
+                ends.append(f"e{x}.k AS e{x}_{n}")
+            elif exclusion.after < n - 1 and n <= exclusion.before:
+                valid.append(f"(a.e{x}_{exclusion.after + 1} IS NULL OR b.k < a.e{x}_{exclusion.after + 1})")
+        values = [f"b.{p} AS {p}_{n}" for p in rows.properties if n in needs]
+        body = ", ".join(["a.*", f"b.k AS k{n}", f"b.t AS t{n}", *ends, *values])
+        # Who never does the step need not be looked up in it.
+        before = f"(SELECT * FROM c{n - 1} WHERE u IN (SELECT u FROM rows WHERE f{n}))"
+        ctes.append(
+            f"c{n} AS MATERIALIZED (SELECT {body} FROM {before} a {' '.join(joins)} WHERE {' AND '.join(valid)})"
+        )
+    levels = []
+    for n in range(1, count + 1):
+        times = [f"t{m}" if m <= n else f"CAST(NULL AS BIGINT) AS t{m}" for m in range(1, count + 1)]
+        reached = [f"{'TRUE' if m <= n else 'FALSE'} AS r{m}" for m in range(1, count + 1)]
+        values = [
+            f"{p}_{m}" if m <= n else f"NULL AS {p}_{m}" for p in rows.properties for m in sorted(needs)
+        ]
+        inner = ", ".join([*times, *reached, *values])
+        names = [f"t{m}" for m in range(1, count + 1)] + [f"r{m}" for m in range(1, count + 1)]
+        names += [f"{p}_{m}" for p in rows.properties for m in sorted(needs)]
+        packed = ", ".join(f"{name} := {name}" for name in names)
+        # Of the attempts that got as far, the earliest.
+        levels.append(
+            f"SELECT u, {n} AS level, arg_min(struct_pack({packed}), k1) AS s "
+            f"FROM (SELECT u, k1, {inner} FROM c{n}) GROUP BY u"
+        )
+    ctes.append(f"levels AS ({' UNION ALL '.join(levels)})")
+    best = "SELECT u, max(level) AS level, arg_max(s, level) AS s FROM levels GROUP BY u"
+    groups = [f", {_group(rows, n, dimension)} AS g{n}" for n, dimension in enumerate(plan.by)]
+    return f"WITH {', '.join(ctes)} SELECT *{''.join(groups)} FROM (SELECT u, level, unnest(s) FROM ({best}))"
 
 
 def _needs(plan: FunnelPlan) -> set[int]:
