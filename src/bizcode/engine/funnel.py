@@ -21,13 +21,13 @@ from . import buckets
 from .engine import Session
 from .relation import Column, Relation
 
-__all__ = ["attempts", "reversed_steps"]
+__all__ = ["Rows", "attempts", "reversed_steps"]
 
 UNLIMITED = 2**61
 MOST_UNORDERED = 10
 
 
-class _Rows:
+class Rows:
     """The rows that match any step, and how their order is packed into a key."""
 
     def __init__(self, session: Session, plan: FunnelPlan, parameters: Parameters) -> None:
@@ -54,6 +54,15 @@ class _Rows:
         bounds = Select(kind=EVENT, since=plan.since, until=plan.until)
         self.low, self.high = session.range(bounds).bounds
         self.key = self._key(parameters)
+        self._table: str | None = None
+
+    def materialize(self, parameters: Parameters) -> None:
+        """Read the rows once, for the several statements that a funnel asks of them."""
+        self.session.cursor.execute(
+            f"CREATE OR REPLACE TEMP TABLE funnel_rows AS {self.sql()}", parameters.values
+        )
+        parameters.values.clear()
+        self._table = "funnel_rows"
 
     def _key(self, parameters: Parameters) -> str:
         """SQL of the key: time and position in one integer, as narrow as the data allows."""
@@ -74,6 +83,8 @@ class _Rows:
 
     def sql(self) -> str:
         """The rows with `k`, the place in time, and `t`, microseconds."""
+        if self._table is not None:
+            return f"SELECT * FROM {self._table}"
         shown = ["u", "epoch_us(moment) AS t", f"{self.key} AS k"]
         shown += [f"f{n}" for n in range(1, len(self.plan.steps) + 1)]
         shown += [f"x{n}" for n in range(1, len(self.plan.exclusions) + 1)]
@@ -129,10 +140,12 @@ def _property(dimension: Dimension) -> Column | None:
     return Column("key", dimension.field)
 
 
-def attempts(session: Session, plan: FunnelPlan, parameters: Parameters) -> tuple[str, Relation]:
+def attempts(
+    session: Session, plan: FunnelPlan, parameters: Parameters, rows: Rows | None = None
+) -> tuple[str, Relation]:
     """SQL of one row per user who reached step 1: `u, level, t1..tn, r1..rn, g0..` (times of the steps taken,
     whether each was reached, and the values to split by)."""
-    rows = _Rows(session, plan, parameters)
+    rows = rows or Rows(session, plan, parameters)
     if plan.order == "strict":
         return _best(rows, _strict(rows)), rows.relation
     if plan.order == "unordered":
@@ -142,7 +155,7 @@ def attempts(session: Session, plan: FunnelPlan, parameters: Parameters) -> tupl
     return _climbed(rows), rows.relation
 
 
-def _ordered(rows: _Rows) -> str:
+def _ordered(rows: Rows) -> str:
     """One row per step-1 event: `u, k1, t1..tn, r1..rn, p.._1..n`."""
     plan = rows.plan
     hold = [f"h{n}" for n in range(1, len(plan.hold) + 1)]
@@ -213,7 +226,7 @@ def _ordered(rows: _Rows) -> str:
     return f"WITH {', '.join(ctes)} SELECT * FROM {previous}"
 
 
-def _climbed(rows: _Rows) -> str:
+def _climbed(rows: Rows) -> str:
     """The same where every step must happen: only the attempts that reached a step go on to the next, so that
     the joins shrink. One row per user, with the counted attempt."""
     plan = rows.plan
@@ -279,7 +292,7 @@ def _needs(plan: FunnelPlan) -> set[int]:
     return {1, plan.attribution} if isinstance(plan.attribution, int) else {1}
 
 
-def _strict(rows: _Rows) -> str:
+def _strict(rows: Rows) -> str:
     plan = rows.plan
     partition = "u" if not plan.hold else ", ".join(["u", *(f"h{n}" for n in range(1, len(plan.hold) + 1))])
     window = UNLIMITED if plan.window is None else plan.window
@@ -301,7 +314,7 @@ def _strict(rows: _Rows) -> str:
     return f"SELECT {', '.join(keep)} FROM ({inner}) WHERE r1"
 
 
-def _unordered(session: Session, rows: _Rows, parameters: Parameters) -> str:
+def _unordered(session: Session, rows: Rows, parameters: Parameters) -> str:
     plan = rows.plan
     count = len(plan.steps)
     hold = [f"h{n}" for n in range(1, len(plan.hold) + 1)]
@@ -313,7 +326,7 @@ def _unordered(session: Session, rows: _Rows, parameters: Parameters) -> str:
     order = "k" if plan.window is None else "t"
     over = f"OVER (PARTITION BY {', '.join(['u', *hold])} ORDER BY {order} {frame})"
     flags = " + ".join(f"f{n}::INT" for n in range(1, count + 1))
-    overlaps = session.fetch(f"SELECT coalesce(max({flags}), 0) FROM ({rows.relation.sql})", parameters)[0][0]
+    overlaps = session.fetch(f"SELECT coalesce(max({flags}), 0) FROM ({rows.sql()})", parameters)[0][0]
     if overlaps > 1 and count > MOST_UNORDERED:
         raise InvalidQuery(
             f"an unordered funnel whose steps share events takes at most {MOST_UNORDERED} steps, not {count}"
@@ -340,7 +353,7 @@ def _unordered(session: Session, rows: _Rows, parameters: Parameters) -> str:
     return f"SELECT {', '.join(keep)} FROM ({inner}) WHERE k1 IS NOT NULL"
 
 
-def _best(rows: _Rows, sql: str) -> str:
+def _best(rows: Rows, sql: str) -> str:
     """Of each user the attempt that got furthest, the earliest of equals."""
     plan = rows.plan
     count = len(plan.steps)
@@ -358,7 +371,7 @@ def _best(rows: _Rows, sql: str) -> str:
     return f"SELECT u, unnest(best) FROM (SELECT u, {best} AS best FROM (SELECT {ranked} FROM ({sql})) GROUP BY u)"
 
 
-def _group(rows: _Rows, n: int, dimension: Dimension) -> str:
+def _group(rows: Rows, n: int, dimension: Dimension) -> str:
     plan = rows.plan
     if dimension.kind == "bucket":
         low, high, _, _ = extents(rows.session, plan)
@@ -372,11 +385,9 @@ def _group(rows: _Rows, n: int, dimension: Dimension) -> str:
     return f"CASE {whens} END"
 
 
-def reversed_steps(session: Session, plan: FunnelPlan) -> list[tuple[int, int, int]]:
+def reversed_steps(session: Session, plan: FunnelPlan, rows: Rows) -> list[tuple[int, int, int]]:
     """For each pair of neighbouring steps: (its first step, users who did both, of them those the other way round),
     by the first time that each did either."""
-    parameters = Parameters()
-    rows = _Rows(session, plan, parameters)
     count = len(plan.steps)
     where = f" WHERE t >= {rows.low}" if rows.low is not None else ""
     firsts = ", ".join(f"min(k) FILTER (WHERE f{n}) AS k{n}" for n in range(1, count + 1))
@@ -389,5 +400,5 @@ def reversed_steps(session: Session, plan: FunnelPlan) -> list[tuple[int, int, i
     if not parts:
         return []
     sql = f"SELECT {', '.join(parts)} FROM (SELECT u, {firsts} FROM ({rows.sql()}){where} GROUP BY u)"
-    row = session.fetch(sql, parameters)[0]
+    row = session.fetch(sql)[0]
     return [(n + 1, row[2 * n], row[2 * n + 1]) for n in range(count - 1)]

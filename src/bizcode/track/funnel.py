@@ -187,16 +187,20 @@ class FunnelQuery(Query[Any]):
 
     def run(self) -> Any:
         with self.store.engine.session() as session:
-            statement, parameters, relation = self._statement(session)
+            parameters = Parameters()
+            found = sql.Rows(session, self.plan, parameters)
+            found.materialize(parameters)
+            statement, parameters, relation = self._statement(session, parameters, found)
             rows = session.fetch(statement, parameters)
-            warnings = self._warnings(session)
+            warnings = self._warnings(session, found)
             if not self.plan.by:
                 return self._funnel(rows[0] if rows else None, warnings)
             return self._split(session, relation, rows, warnings)
 
-    def _statement(self, session: Session) -> tuple[str, Parameters, Any]:
-        parameters = Parameters()
-        inner, relation = sql.attempts(session, self.plan, parameters)
+    def _statement(
+        self, session: Session, parameters: Parameters, rows: sql.Rows | None = None
+    ) -> tuple[str, Parameters, Any]:
+        inner, relation = sql.attempts(session, self.plan, parameters, rows)
         groups = [f"g{n}" for n in range(len(self.plan.by))]
         parts = [*groups]
         for n in range(1, len(self.plan.steps) + 1):
@@ -216,14 +220,14 @@ class FunnelQuery(Query[Any]):
     def sql(self) -> str:
         """The SQL that answers it, with its parameters below as comments."""
         with self.store.engine.session() as session:
-            statement, parameters, _ = self._statement(session)
+            statement, parameters, _ = self._statement(session, Parameters())
         return shown(statement, parameters.values)
 
-    def _warnings(self, session: Session) -> list[str]:
+    def _warnings(self, session: Session, rows: sql.Rows) -> list[str]:
         if self.plan.order != "ordered":
             return []
         found = []
-        for first, both, other_way in sql.reversed_steps(session, self.plan):
+        for first, both, other_way in sql.reversed_steps(session, self.plan, rows):
             if both and other_way * 2 > both:
                 one, other = (self.plan.steps[first - 1].title, self.plan.steps[first].title)
                 found.append(
