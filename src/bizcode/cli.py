@@ -152,7 +152,8 @@ def query(
 ) -> None:
     """Ask in the library's own words (`biz.` may be left out), or in SQL over events, measures, entity_events."""
     from .query.base import Query
-    from .query.present import text_table, to_table
+    from .query.present import to_table
+    from .query.text import text_table
 
     with _existing(store) as biz:
         text = expression.strip()
@@ -225,7 +226,8 @@ def _key(key: Any) -> str:
 @app.command()
 def info(store: _Store = None) -> None:
     """What is in a store: events, metrics, sizes."""
-    from .query.present import text_table, to_table
+    from .query.present import to_table
+    from .query.text import text_table
 
     with _existing(store) as biz:
         typer.echo(f"{biz}  timezone {biz.timezone}")
@@ -254,7 +256,8 @@ def info(store: _Store = None) -> None:
 @app.command()
 def streams(store: _Store = None) -> None:
     """Every stream: position, lag, watermark, open windows, late and dead counts."""
-    from .query.present import text_table, to_table
+    from .query.present import to_table
+    from .query.text import text_table
 
     with _existing(store) as biz:
         typer.echo(text_table(to_table(biz.stream.list().run(), "streams")))

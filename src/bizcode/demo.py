@@ -9,7 +9,7 @@ from typing import Any
 
 from .business import Business
 from .clock import ManualClock
-from .query.present import bar, sparkline
+from .query.text import bar, sparkline
 
 __all__ = ["demo", "load_cdnow", "purchases"]
 

@@ -14,7 +14,7 @@ from ..plan.sql import Parameters
 from ..query.base import Query
 from ..query.selection import Selection
 from ..stats.line import Line
-from ..stats.seasonal import bands
+from ..stats.seasonal import Band, bands
 
 if TYPE_CHECKING:
     from ..engine import Engine
@@ -103,7 +103,25 @@ class AnomaliesQuery(Selection, Query[list[Anomaly]]):
             raise InvalidQuery(f"anomalies are looked for by {', '.join(_PERIODS)}, not by {unit!r}")
         return replace(self, unit=unit)
 
+    def _outline(self) -> Any:
+        from ..query.charts import Banded
+        from ..query.plot import Outline
+
+        return Outline(
+            banded=[
+                Banded(time, value, band.low, band.high, _stands_out(value, band))
+                for time, value, band in self._bands()
+            ]
+        )
+
     def run(self) -> list[Anomaly]:
+        return [
+            Anomaly(time, value, band.expected, band.low, band.high)
+            for time, value, band in self._bands()
+            if _stands_out(value, band)
+        ]
+
+    def _bands(self) -> list[tuple[Any, Any, Band]]:
         by = (Dimension("bucket", self.unit),)
         with self.engine.session() as session:
             found: dict[Any, Any] = aggregate(
@@ -111,8 +129,8 @@ class AnomaliesQuery(Selection, Query[list[Anomaly]]):
             )
         values = list(found.values())
         limits = bands(values, _PERIODS[self.unit])
-        return [
-            Anomaly(time, value, band.expected, band.low, band.high)
-            for (time, value), band in zip(found.items(), limits, strict=True)
-            if value is not None and not band.low <= value <= band.high
-        ]
+        return [(time, value, band) for (time, value), band in zip(found.items(), limits, strict=True)]
+
+
+def _stands_out(value: float | None, band: Band) -> bool:
+    return value is not None and not band.low <= value <= band.high

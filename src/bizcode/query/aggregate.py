@@ -74,6 +74,15 @@ class AggregateQuery(Selection, Query[Any]):
     def title(self) -> str:
         return self.plan.operation
 
+    @property
+    def caption(self) -> str:
+        plan = self.plan
+        what = ", ".join(plan.select.names or ()) or "all events"
+        of = "" if plan.field is None else f" of {'.'.join(plan.field.path)}"
+        number = f"{plan.argument:g}th percentile" if plan.operation == "percentile" else plan.operation
+        by = f" by {', '.join(dimension.name for dimension in plan.by)}" if plan.by else ""
+        return f"{what}: {number}{of}{by}"
+
     def _engine(self) -> Engine:
         return self.engine
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import shutil
+import sys
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from ..errors import InvalidQuery
+from ..errors import BizError, InvalidQuery
 
 if TYPE_CHECKING:
     from ..engine import Engine
+    from .present import Table
 
 T = TypeVar("T")
 
@@ -65,11 +68,27 @@ class Query(Generic[T]):
             raise InvalidQuery(f"an alert needs a query of numbers, not {type(self).__name__}")
         return engine.alerted(self, self.title, **options)
 
-    def table(self) -> Any:
+    @property
+    def caption(self) -> str:
+        """The question in words, above a chart of its answer."""
+        return self.title
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """The names of the parts of the answer's keys, where it is a mapping."""
+        return tuple(dimension.name for dimension in getattr(getattr(self, "plan", None), "by", ()))
+
+    @property
+    def zone(self) -> str:
+        """The zone that instants are shown in."""
+        engine = self._engine()
+        return "UTC" if engine is None else str(engine.tz)
+
+    def table(self) -> Table:
         """The answer as a table of names and rows."""
         from .present import to_table
 
-        return to_table(self.run(), self.title)
+        return to_table(self.run(), self.title, self.heads, self.zone)
 
     def df(self) -> Any:
         """The answer as a pandas DataFrame. Needs `pip install bizcode[pandas]`."""
@@ -90,21 +109,35 @@ class Query(Generic[T]):
         return arrow_table(self.table())
 
     def plot(self) -> Any:
-        """The answer as a chart that shows in a notebook and saves to PNG, SVG or HTML.
+        """The answer as a chart that shows in a notebook and saves to PNG, SVG, PDF or HTML.
         Needs `pip install bizcode[plot]`."""
-        from .present import plot
+        from .plot import plot
 
-        return plot(self.run(), self.title)
+        return plot(self._outline(), self.caption, self.heads)
+
+    def _outline(self) -> Any:
+        """What is drawn: the answer, or more than it where the answer alone says too little."""
+        return self.run()
+
+    def _looked_at(self) -> Table:
+        """What `repr` and notebooks show."""
+        from .present import view
+
+        return view(self.run(), self.title, self.heads, self.zone)
 
     def __repr__(self) -> str:
-        from .present import text_table
+        from .text import text_table
 
-        return text_table(self.table())
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        try:
+            return text_table(self._looked_at(), width)
+        except BizError as error:
+            return f"{type(self).__name__}: {error}"
 
     def _repr_html_(self) -> str:
-        from .present import html_table
+        from .notebook import html_table
 
-        return html_table(self.table())
+        return html_table(self._looked_at())
 
 
 async def awaited(engine: Engine | None, function: Callable[[], T]) -> T:

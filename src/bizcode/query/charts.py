@@ -1,183 +1,461 @@
-"""Charts of results, by altair: bars, lines with the previous period ghosted, funnels, retention heat maps."""
+"""The charts: bars, lines, a heat map, intervals, a funnel, progress, a card. Pure: values in, a picture out."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from ..errors import BizError
+from .picture import AMBER, BLUE, FAINT, GHOST, GREEN, GRID, INK, PALETTE, RED, Picture, altair, styled, wall
+from .text import text
 
-__all__ = ["chart"]
+__all__ = [
+    "Banded",
+    "Bar",
+    "Cell",
+    "FunnelBar",
+    "Interval",
+    "Point",
+    "ProgressBar",
+    "bands",
+    "bars",
+    "card",
+    "funnel_bars",
+    "heatmap",
+    "intervals",
+    "lines",
+    "progress_bars",
+]
 
-BLUE, GHOST, INK = "#3b6fd4", "#b9c4d6", "#1f2937"
-
-
-def chart(result: Any, title: str) -> Any:
-    """An altair chart that fits the result's shape; `.save("x.png" | "x.svg" | "x.html")`."""
-    try:
-        import altair as alt
-    except ImportError as error:
-        raise BizError("plot() needs altair: pip install 'bizcode[plot]'") from error
-    alt.data_transformers.disable_max_rows()
-    if hasattr(result, "cohorts"):
-        return _styled(alt, _heat(alt, result), "Retention")
-    if hasattr(result, "steps") and hasattr(result, "conversion"):
-        return _styled(alt, _funnel(alt, {None: result}), "Funnel")
-    if isinstance(result, Mapping) and result:
-        first = next(iter(result.values()))
-        if hasattr(first, "conversion"):
-            return _styled(alt, _funnel(alt, result), "Funnel")
-        if hasattr(first, "cohorts"):
-            parts = [_heat(alt, table).properties(title=str(key)) for key, table in result.items()]
-            return _styled(alt, alt.vconcat(*parts), "Retention")
-        return _styled(alt, _mapping(alt, result, title), title)
-    before, now = getattr(result, "previous", None), getattr(result, "current", None)
-    if before is not None and now is not None:
-        pairs = {"previous": before, "now": now}
-        return _styled(alt, _bars(alt, pairs, title, [GHOST, BLUE]), title)
-    if isinstance(result, list) and result and hasattr(result[0], "expected"):
-        return _styled(alt, _anomalies(alt, result), "Anomalies")
-    if isinstance(result, (int, float)) and not isinstance(result, bool):
-        return _styled(alt, _bars(alt, {title: result}, title, [BLUE]), title)
-    raise BizError(
-        f"there is nothing to draw in {type(result).__name__}: group it by a time bucket or a property"
-    )
+WIDTH, HEIGHT = 720, 300
+MOST_BARS, MOST_LINES = 30, 8
 
 
-def _styled(alt: Any, made: Any, title: str) -> Any:
-    return (
-        made.properties(title=alt.Title(title, anchor="start", fontSize=16, color=INK))
-        .configure_view(stroke=None)
-        .configure_axis(
-            labelColor="#4b5563",
-            titleColor="#4b5563",
-            gridColor="#eceff4",
-            domainColor="#d1d5db",
-            labelFontSize=11,
-            tickCount=6,
-        )
-        .configure(font="Helvetica, Arial, sans-serif", background="white", padding=16)
-    )
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One bar; `previous` is drawn behind it."""
+
+    name: str
+    value: float | None
+    previous: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One value of a series at a time; `previous` is the value of the period before at the same place."""
+
+    time: date
+    value: float | None
+    series: str = ""
+    previous: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One cell of a heat map: a share 0 to 1, None for nothing."""
+
+    row: str
+    column: str
+    share: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """An estimate with its interval; `good` says whether it is an improvement, None where that can't be told."""
+
+    name: str
+    low: float
+    middle: float
+    high: float
+    good: bool | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FunnelBar:
+    """One step of a funnel, of one group."""
+
+    step: str
+    count: int
+    total_rate: float
+    rate: float
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressBar:
+    """A goal: percent 0 to 100, where it is projected to end, and its status."""
+
+    name: str
+    percent: float
+    status: str
+    note: str = ""
+    projected: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Banded:
+    """A value beside the band it was expected in; `flagged` where it stands out."""
+
+    time: date
+    value: float | None
+    low: float
+    high: float
+    flagged: bool
 
 
 def _data(alt: Any, rows: list[dict[str, Any]]) -> Any:
-    return alt.Data(
-        values=[{k: v.isoformat() if isinstance(v, date) else v for k, v in row.items()} for row in rows]
-    )
+    return alt.Data(values=rows)
 
 
-def _number(value: Any) -> Any:
-    return getattr(value, "current", value)
+def short(value: float | None, fraction: bool = False) -> str:
+    """A number for a label: 1,234 or 12.5k or 3.4M.
 
-
-def _mapping(alt: Any, result: Mapping[Any, Any], title: str) -> Any:
-    rows = []
-    for key, value in result.items():
-        parts = key if isinstance(key, tuple) else (key,)
-        moment = next((p for p in parts if isinstance(p, date)), None)
-        others = [str(p) for p in parts if not isinstance(p, date)]
-        name = " · ".join(others) if others else title
-        rows.append(
-            {
-                "time": moment,
-                "name": name,
-                "value": _number(value),
-                "previous": getattr(value, "previous", None),
-            }
-        )
-    if all(row["time"] is None for row in rows):
-        return _bars(alt, {row["name"]: row["value"] for row in rows[:40]}, title, [BLUE])
-    several = len({row["name"] for row in rows}) > 1
-    base = alt.Chart(_data(alt, rows)).encode(x=alt.X("time:T", title=None))
-    colour = alt.Color("name:N", title=None) if several else alt.value(BLUE)
-    line = base.mark_line(point=len(rows) <= 60, strokeWidth=2.5).encode(
-        y=alt.Y("value:Q", title=title), color=colour, tooltip=["time:T", "name:N", "value:Q"]
-    )
-    if any(row["previous"] is not None for row in rows):
-        ghost = base.mark_line(strokeDash=[5, 4], strokeWidth=2).encode(
-            y="previous:Q",
-            color=alt.Color("name:N", title=None, legend=None) if several else alt.value(GHOST),
-        )
-        return (ghost + line).properties(width=640, height=280)
-    return line.properties(width=640, height=280)
-
-
-def _bars(alt: Any, pairs: Mapping[str, Any], title: str, colours: list[str]) -> Any:
-    names = list(map(str, pairs))
-    rows = [
-        {"name": str(k), "value": v, "label": _short(v), "ghost": colours[n % len(colours)] == GHOST}
-        for n, (k, v) in enumerate(pairs.items())
-    ]
-    base = alt.Chart(_data(alt, rows)).encode(
-        y=alt.Y("name:N", sort=names, title=None), x=alt.X("value:Q", title=title)
-    )
-    bars = base.mark_bar(cornerRadiusEnd=3, height={"band": 0.7}).encode(
-        color=alt.condition("datum.ghost", alt.value(GHOST), alt.value(BLUE))
-    )
-    labels = base.mark_text(align="left", dx=4, color=INK).encode(text=alt.Text("label:N"))
-    return (bars + labels).properties(width=560, height=alt.Step(30))
-
-
-def _short(value: Any) -> str:
+    >>> short(1234), short(125_000), short(0.256, fraction=True), short(2.5)
+    ('1,234', '125k', '25.6 %', '2.5')
+    """
     if value is None:
         return ""
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"
-
-
-def _funnel(alt: Any, funnels: Mapping[Any, Any]) -> Any:
-    rows = []
-    order: list[str] = []
-    for key, funnel in funnels.items():
-        for n, step in enumerate(funnel.steps, 1):
-            name = f"{n}. {step.name}"
-            if name not in order:
-                order.append(name)
-            share = f"{step.count:,} · {step.total_rate:.0%}"
-            rows.append({"step": name, "count": step.count, "group": str(key), "label": share})
-    base = alt.Chart(_data(alt, rows)).encode(y=alt.Y("step:N", sort=order, title=None))
-    several = len(funnels) > 1
-    extra: dict[str, Any] = {"yOffset": "group:N"} if several else {}
-    colour = alt.Color("group:N", title=None) if several else alt.value(BLUE)
-    bars = base.mark_bar(cornerRadiusEnd=4).encode(x=alt.X("count:Q", title="users"), color=colour, **extra)
-    labels = base.mark_text(align="left", dx=5, color=INK).encode(x="count:Q", text="label:N", **extra)
-    return (bars + labels).properties(
-        width=560,
-        height=max(160, 46 * len(order) * (min(len(funnels), 6) if several else 1) // (2 if several else 1)),
+    if fraction:
+        return f"{value * 100:.1f} %"
+    for size, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size * (10 if letter == "k" else 1):
+            return (
+                f"{value / size:.3g}{letter}" if abs(value) < 1000 * size else f"{value / size:,.0f}{letter}"
+            )
+    return (
+        f"{value:,}" if isinstance(value, int) else f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
     )
 
 
-def _heat(alt: Any, cohorts: Any) -> Any:
-    rows = []
-    order = []
-    for cohort in cohorts.cohorts:
-        name = f"{cohort.start:%Y-%m-%d}  ({cohort.size:,})"
-        order.append(name)
-        for k, share in enumerate(cohort.retention):
-            if share is not None:
-                rows.append({"cohort": name, "period": k, "share": share})
-    base = alt.Chart(_data(alt, rows)).encode(
-        x=alt.X("period:O", title=f"{cohorts.granularity}s since", axis=alt.Axis(orient="top", labelAngle=0)),
-        y=alt.Y("cohort:N", sort=order, title=None),
-    )
-    cells = base.mark_rect(stroke="white", strokeWidth=2).encode(
-        color=alt.Color("share:Q", scale=alt.Scale(scheme="blues", domain=[0, 1]), legend=None)
-    )
-    labels = base.mark_text(fontSize=11).encode(
-        text=alt.Text("share:Q", format=".0%"),
-        color=alt.condition("datum.share > 0.45", alt.value("white"), alt.value(INK)),
-    )
-    return (cells + labels).properties(width=alt.Step(54), height=alt.Step(28))
-
-
-def _anomalies(alt: Any, found: list[Any]) -> Any:
+def lines(points: Sequence[Point], title: str, subtitle: str = "", fraction: bool = False) -> Picture:
+    """Series over time. One series is filled below; the period before is a dashed ghost. Of many series the
+    largest eight are drawn."""
+    alt = altair()
+    totals: dict[str, float] = {}
+    for point in points:
+        totals[point.series] = totals.get(point.series, 0.0) + abs(point.value or 0)
+    names = sorted(totals, key=lambda name: -totals[name])[:MOST_LINES]
+    if len(totals) > len(names):
+        subtitle = f"{subtitle + ' · ' if subtitle else ''}the largest {len(names)} of {len(totals):,}"
     rows = [
-        {"time": a.time, "value": a.value, "low": a.low, "high": a.high, "expected": a.expected}
-        for a in found
+        {
+            "time": wall(p.time),
+            "when": text(p.time).removesuffix(" 00:00:00"),
+            "series": p.series,
+            "value": p.value,
+            "previous": p.previous,
+            "label": short(p.value, fraction),
+        }
+        for p in points
+        if p.series in names
     ]
-    base = alt.Chart(_data(alt, rows)).encode(x=alt.X("time:T", title=None))
-    band = base.mark_rule(strokeWidth=6, color=GHOST).encode(y=alt.Y("low:Q", title="value"), y2="high:Q")
-    points = base.mark_point(filled=True, size=90, color="#d43b3b").encode(
-        y="value:Q", tooltip=["time:T", "value:Q", "expected:Q"]
+    several = len(names) > 1
+    moments = len({row["time"] for row in rows})
+    y = alt.Y("value:Q", title=None, axis=alt.Axis(format=".0%" if fraction else "~s", tickCount=5))
+    base = alt.Chart(_data(alt, rows)).encode(
+        x=alt.X("time:T", title=None, scale=alt.Scale(type="utc"), axis=alt.Axis(grid=False, tickCount=8))
     )
-    return (band + points).properties(width=640, height=280)
+    colour = (
+        alt.Color("series:N", sort=names, scale=alt.Scale(domain=names, range=PALETTE[: len(names)]))
+        if several
+        else alt.value(BLUE)
+    )
+    tips = [alt.Tooltip("when:N", title="time"), alt.Tooltip("label:N", title="value")]
+    if several:
+        tips.insert(1, alt.Tooltip("series:N"))
+    drawn = []
+    if not several:
+        fill = alt.Gradient(
+            gradient="linear",
+            x1=1,
+            x2=1,
+            y1=1,
+            y2=0,
+            stops=[
+                alt.GradientStop(color="#2f5bea05", offset=0),
+                alt.GradientStop(color="#2f5bea30", offset=1),
+            ],
+        )
+        drawn.append(base.mark_area(color=fill, line=False).encode(y=y))
+    if any(row["previous"] is not None for row in rows):
+        ghost = base.mark_line(strokeDash=[5, 4], strokeWidth=1.8, opacity=0.5 if several else 1)
+        drawn.append(ghost.encode(y=alt.Y("previous:Q"), color=colour if several else alt.value("#9aa5ba")))
+        subtitle = f"{subtitle + ' · ' if subtitle else ''}dashed: the period before"
+    line = base.mark_line(strokeWidth=2.6, strokeCap="round", strokeJoin="round", point=moments == 1)
+    drawn.append(line.encode(y=y, color=colour))
+    if 1 < moments <= 40:
+        dots = base.mark_point(
+            filled=True, size=34, fillOpacity=1, fill="white" if not several else alt.Undefined
+        )
+        drawn.append(dots.encode(y=y, color=colour, tooltip=tips))
+    else:
+        drawn.append(base.mark_point(size=60, opacity=0).encode(y=y, tooltip=tips))
+    return styled(alt.layer(*drawn).properties(width=WIDTH, height=HEIGHT), title, subtitle)
+
+
+def bars(items: Sequence[Bar], title: str, subtitle: str = "", fraction: bool = False) -> Picture:
+    """Bars from the left, each with its value; the period before stands behind. The first thirty are drawn."""
+    alt = altair()
+    if len(items) > MOST_BARS:
+        subtitle = f"{subtitle + ' · ' if subtitle else ''}the first {MOST_BARS} of {len(items):,}"
+    items = items[:MOST_BARS]
+    rows = [
+        {
+            "name": item.name,
+            "value": item.value,
+            "previous": item.previous,
+            "edge": max(item.value or 0, item.previous or 0),
+            "label": _against(item, fraction),
+        }
+        for item in items
+    ]
+    base = alt.Chart(_data(alt, rows)).encode(
+        y=alt.Y("name:N", sort=[row["name"] for row in rows], title=None, axis=alt.Axis(labelColor=INK))
+    )
+    x = alt.X("value:Q", title=None, axis=alt.Axis(format=".0%" if fraction else "~s", tickCount=5))
+    drawn = []
+    ghosted = any(row["previous"] is not None for row in rows)
+    if ghosted:
+        drawn.append(
+            base.mark_bar(color=GHOST, cornerRadiusEnd=3, height={"band": 0.86}).encode(x=alt.X("previous:Q"))
+        )
+        subtitle = f"{subtitle + ' · ' if subtitle else ''}grey: the period before"
+    drawn += [
+        base.mark_bar(color=BLUE, cornerRadiusEnd=3, height={"band": 0.42 if ghosted else 0.66}).encode(x=x),
+        base.mark_text(align="left", dx=6, color=INK, fontSize=12).encode(x=alt.X("edge:Q"), text="label:N"),
+    ]
+    return styled(alt.layer(*drawn).properties(width=WIDTH - 120, height=alt.Step(34)), title, subtitle)
+
+
+def _against(item: Bar, fraction: bool) -> str:
+    label = short(item.value, fraction)
+    if item.previous and item.value is not None:
+        label += f"   {(item.value - item.previous) / abs(item.previous):+.0%}"
+    return label
+
+
+def heatmap(cells: Sequence[Cell], title: str, subtitle: str = "", across: str = "") -> Picture:
+    """Shares as shades, rows and columns in the order of their first cell."""
+    alt = altair()
+    rows = list(dict.fromkeys(cell.row for cell in cells))
+    columns = list(dict.fromkeys(cell.column for cell in cells))
+    values = [
+        {"row": c.row, "column": c.column, "share": c.share, "label": f"{c.share * 100:.0f}%"}
+        for c in cells
+        if c.share is not None
+    ]
+    top = max((v["share"] for v in values if v["share"] < 0.999), default=1.0)
+    base = alt.Chart(_data(alt, values)).encode(
+        x=alt.X(
+            "column:N",
+            sort=columns,
+            title=across or None,
+            axis=alt.Axis(orient="top", labelAngle=0, titleAnchor="start", titlePadding=8),
+        ),
+        y=alt.Y("row:N", sort=rows, title=None, axis=alt.Axis(labelColor=INK)),
+    )
+    shade = alt.Scale(domain=[0, max(top, 0.01)], range=["#eef2fd", BLUE], clamp=True, interpolate="lab")
+    boxes = base.mark_rect(stroke="white", strokeWidth=2, cornerRadius=4).encode(
+        color=alt.Color("share:Q", scale=shade, legend=None)
+    )
+    labels = base.mark_text(fontSize=11.5).encode(
+        text="label:N",
+        color=alt.condition(f"datum.share > {top * 0.55}", alt.value("white"), alt.value(INK)),
+    )
+    size = 56 if len(columns) <= 14 else 44
+    return styled(
+        alt.layer(boxes, labels).properties(width=alt.Step(size), height=alt.Step(30)), title, subtitle
+    )
+
+
+def intervals(items: Sequence[Interval], title: str, subtitle: str = "", axis: str = "") -> Picture:
+    """Estimates as points on their intervals, beside a line at zero; good ones green, bad ones red."""
+    alt = altair()
+    colours = {True: GREEN, False: RED, None: "#7d8799"}
+    rows = [
+        {
+            "name": item.name,
+            "low": item.low,
+            "middle": item.middle,
+            "high": item.high,
+            "tone": colours[item.good],
+            "label": item.note or f"{item.middle:+.1%}",
+        }
+        for item in items
+    ]
+    base = alt.Chart(_data(alt, rows)).encode(
+        y=alt.Y("name:N", sort=[row["name"] for row in rows], title=None, axis=alt.Axis(labelColor=INK)),
+        color=alt.Color(
+            "tone:N",
+            scale=alt.Scale(domain=list(colours.values()), range=list(colours.values())),
+            legend=None,
+        ),
+    )
+    zero = alt.Chart(_data(alt, [{"zero": 0}])).mark_rule(color=FAINT, strokeDash=[4, 4]).encode(x="zero:Q")
+    reach = base.mark_rule(strokeWidth=10, opacity=0.28, strokeCap="round").encode(
+        x=alt.X("low:Q", title=axis or None, axis=alt.Axis(format="+.0%", tickCount=7)), x2="high:Q"
+    )
+    middle = base.mark_point(filled=True, size=150, opacity=1).encode(x="middle:Q")
+    labels = base.mark_text(dy=-17, fontSize=12, fontWeight=600).encode(x="middle:Q", text="label:N")
+    drawn = alt.layer(zero, reach, middle, labels).properties(width=WIDTH - 140, height=alt.Step(58))
+    return styled(drawn, title, subtitle)
+
+
+def funnel_bars(steps: Sequence[FunnelBar], title: str, subtitle: str = "") -> Picture:
+    """The steps from above, each bar beside the track of all who began; groups side by side, at most six."""
+    alt = altair()
+    groups = list(dict.fromkeys(step.group for step in steps))
+    if len(groups) > 6:
+        subtitle = f"{subtitle + ' · ' if subtitle else ''}the first 6 of {len(groups):,}"
+        groups = groups[:6]
+    several = len(groups) > 1
+    order = list(dict.fromkeys(step.step for step in steps))
+    first = max((step.count for step in steps), default=0)
+    rows = [
+        {
+            "step": s.step,
+            "group": s.group,
+            "share": s.total_rate,
+            "count": s.count,
+            "all": 1.0 if several else first,
+            "label": f"{s.count:,}   {s.total_rate * 100:.1f} %",
+            "below": "" if s.step == order[0] else f"{s.rate * 100:.1f} % of the step before",
+        }
+        for s in steps
+        if s.group in groups
+    ]
+    field = "share:Q" if several else "count:Q"
+    band = {"yOffset": alt.YOffset("group:N", sort=groups)} if several else {}
+    base = alt.Chart(_data(alt, rows)).encode(
+        y=alt.Y("step:N", sort=order, title=None, axis=alt.Axis(labelColor=INK, labelFontSize=13)), **band
+    )
+    colour = (
+        alt.Color("group:N", sort=groups, scale=alt.Scale(domain=groups, range=PALETTE[: len(groups)]))
+        if several
+        else alt.value(BLUE)
+    )
+    axis = alt.X(field, title=None, axis=None)
+    height = {"band": 0.8 if several else 0.6}
+    drawn = [
+        base.mark_bar(color=GRID, cornerRadius=4, height=height).encode(x=alt.X("all:Q", axis=None)),
+        base.mark_bar(cornerRadius=4, height=height).encode(x=axis, color=colour),
+        base.mark_text(align="left", dx=10, color=INK, fontSize=12.5, fontWeight=600).encode(
+            x=alt.X("all:Q"), text="label:N"
+        ),
+    ]
+    if not several:
+        below = base.mark_text(align="left", dx=10, dy=16, color=FAINT, fontSize=11)
+        drawn.append(below.encode(x=alt.X("all:Q"), text="below:N"))
+    step = alt.Step(24, **{"for": "position"}) if several else 62
+    tall = step if not several else max(90, 26 * len(groups) * len(order))
+    size = alt.Step(step) if not several else tall
+    return styled(alt.layer(*drawn).properties(width=WIDTH - 220, height=size), title, subtitle)
+
+
+def progress_bars(items: Sequence[ProgressBar], title: str, subtitle: str = "") -> Picture:
+    """Goals as filled tracks, coloured by status, a tick where each is projected to end."""
+    alt = altair()
+    tones = {
+        "achieved": GREEN,
+        "on-track": GREEN,
+        "open": BLUE,
+        "at-risk": AMBER,
+        "off-track": RED,
+        "missed": RED,
+    }
+    rows = [
+        {
+            "name": item.name,
+            "percent": max(0.0, min(100.0, item.percent)),
+            "full": 100,
+            "projected": None if item.projected is None else max(0.0, min(100.0, item.projected)),
+            "status": item.status,
+            "label": f"{item.percent:.0f} %   {item.status}",
+            "note": item.note,
+        }
+        for item in items
+    ]
+    base = alt.Chart(_data(alt, rows)).encode(
+        y=alt.Y(
+            "name:N",
+            sort=[row["name"] for row in rows],
+            title=None,
+            axis=alt.Axis(labelColor=INK, labelFontSize=13),
+        )
+    )
+    tone = alt.Color("status:N", scale=alt.Scale(domain=list(tones), range=list(tones.values())), legend=None)
+    height = {"band": 0.32}
+    drawn = [
+        base.mark_bar(color=GRID, cornerRadius=6, height=height).encode(
+            x=alt.X("full:Q", axis=None, scale=alt.Scale(domain=[0, 100]))
+        ),
+        base.mark_bar(cornerRadius=6, height=height).encode(x="percent:Q", color=tone),
+        base.mark_tick(color=INK, thickness=2, height={"band": 0.5}).encode(x="projected:Q"),
+        base.mark_text(align="left", dx=12, fontSize=12.5, fontWeight=600).encode(
+            x="full:Q", text="label:N", color=tone
+        ),
+        base.mark_text(align="left", dx=12, dy=16, fontSize=11, color=FAINT).encode(
+            x="full:Q", text="note:N"
+        ),
+    ]
+    if any(row["projected"] is not None for row in rows):
+        subtitle = f"{subtitle + ' · ' if subtitle else ''}tick: projected at the deadline"
+    return styled(alt.layer(*drawn).properties(width=WIDTH - 260, height=alt.Step(56)), title, subtitle)
+
+
+def bands(points: Sequence[Banded], title: str, subtitle: str = "") -> Picture:
+    """A series in the band it was expected in; what stands out is marked."""
+    alt = altair()
+    rows = [
+        {
+            "time": wall(p.time),
+            "when": text(p.time).removesuffix(" 00:00:00"),
+            "value": p.value,
+            "low": p.low,
+            "high": p.high,
+            "flagged": p.flagged,
+            "label": short(p.value),
+        }
+        for p in points
+    ]
+    base = alt.Chart(_data(alt, rows)).encode(
+        x=alt.X("time:T", title=None, scale=alt.Scale(type="utc"), axis=alt.Axis(grid=False, tickCount=8))
+    )
+    y = alt.Y("value:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(format="~s", tickCount=5))
+    tips = [alt.Tooltip("when:N", title="time"), alt.Tooltip("label:N", title="value")]
+    drawn = [
+        base.mark_area(color=BLUE, opacity=0.13, interpolate="monotone").encode(
+            y=alt.Y("low:Q"), y2="high:Q"
+        ),
+        base.mark_line(strokeWidth=2.2, color=BLUE).encode(y=y),
+        base.transform_filter("datum.flagged")
+        .mark_point(filled=True, size=110, color=RED, opacity=1)
+        .encode(y=y, tooltip=tips),
+        base.transform_filter("datum.flagged")
+        .mark_text(dy=-14, color=RED, fontWeight=600, fontSize=11.5)
+        .encode(y=y, text="label:N"),
+    ]
+    return styled(alt.layer(*drawn).properties(width=WIDTH, height=HEIGHT), title, subtitle)
+
+
+def card(value: float | None, title: str, previous: float | None = None) -> Picture:
+    """One number, large, with its change."""
+    alt = altair()
+    number = text(value)
+    note, tone = "", FAINT
+    if previous is not None and value is not None:
+        before = text(previous)
+        note = (
+            f"{(value - previous) / abs(previous):+.1%} against {before}" if previous else f"before: {before}"
+        )
+        tone = GREEN if value > previous else RED if value < previous else FAINT
+    base = alt.Chart(_data(alt, [{"number": number, "note": note}]))
+    drawn = [
+        base.mark_text(fontSize=44, fontWeight=600, color=INK, align="left", x=0, y=34).encode(
+            text="number:N"
+        ),
+        base.mark_text(fontSize=14, color=tone, align="left", x=0, y=78).encode(text="note:N"),
+    ]
+    return styled(alt.layer(*drawn).properties(width=300, height=90 if note else 60), title)

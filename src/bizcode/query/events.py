@@ -13,6 +13,7 @@ from .selection import Selection, check_count
 
 if TYPE_CHECKING:
     from ..engine import Engine
+    from .present import Table
 
 __all__ = ["EventsQuery"]
 
@@ -45,6 +46,15 @@ class EventsQuery(Selection, Query[list[Any]]):
 
     def _engine(self) -> Engine:
         return self.engine
+
+    def _looked_at(self) -> Table:
+        """The first records only, and how many there are."""
+        from .present import view
+        from .text import MOST_ROWS
+
+        most = MOST_ROWS if self.rows_limit is None else min(MOST_ROWS, self.rows_limit)
+        shown = view(replace(self, rows_limit=most).run(), self.title, zone=self.zone)
+        return replace(shown, total=len(self))
 
     def _records(self) -> Iterator[Any]:
         if self.rows_limit == 0:

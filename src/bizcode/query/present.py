@@ -1,83 +1,139 @@
-"""How results are shown: one table of names and rows, as text, HTML, data frame or chart."""
+"""Results as tables: names and rows, for the eye (`text`, `notebook`) and for data frames."""
 
 from __future__ import annotations
 
-import html
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
-from datetime import date, datetime, timedelta
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from datetime import date, datetime
 from typing import Any
 
 from ..errors import BizError
-from ..record import Record
+from ..record import Record, Row
 
-__all__ = [
-    "Table",
-    "arrow_table",
-    "bar",
-    "frame_pandas",
-    "frame_polars",
-    "html_table",
-    "plot",
-    "sparkline",
-    "text_table",
-    "to_table",
-]
+__all__ = ["Table", "arrow_table", "frame_pandas", "frame_polars", "to_table", "view"]
 
-MOST_ROWS = 40
-_BLOCKS = "▁▂▃▄▅▆▇█"
+_FRACTIONS = frozenset(
+    ("chance_to_beat", "confidence", "conversion", "lift", "probability", "rate", "retention", "total_rate")
+)
+_UNITS = frozenset(("minute", "hour", "day", "week", "month", "quarter", "year"))
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Column names and rows of plain Python values."""
+    """Names and rows of plain Python values.
+
+    Attributes:
+        keys: how many columns, from the left, are keys that the rest is grouped by.
+        total: how many rows there are in all, where `rows` are only the first of them.
+        formats: column to how it is shown: "percent" (0.2 is 20 %), "points" (20.0 is 20 %), "change" (signed),
+            a time bucket's unit.
+        bar: the column that a small bar is drawn of.
+        notes: sentences below the table.
+        zone: the IANA name of the zone that instants are shown and handed on in.
+    """
 
     columns: tuple[str, ...]
     rows: list[tuple[Any, ...]]
+    keys: int = 0
+    total: int | None = None
+    formats: Mapping[str, str] = field(default_factory=dict)
+    bar: str | None = None
+    notes: tuple[str, ...] = ()
+    zone: str = "UTC"
 
 
-def to_table(result: Any, title: str = "result") -> Table:
-    """Any result as a table: a value is one row, a mapping one row per key, a list one row per item."""
-    if isinstance(result, Mapping) and type(result).__name__ != "Row":
-        return _of_mapping(result, title)
+def to_table(result: Any, title: str = "result", heads: tuple[str, ...] = (), zone: str = "UTC") -> Table:
+    """Any result as a table: a value is one row, a mapping one row per key, a list one row per item, a funnel
+    one per step, cohorts one per cohort and period.
+
+    Args:
+        title: the name of a column of bare values.
+        heads: the names of the parts of a mapping's keys.
+        zone: the zone of the table's instants.
+
+    >>> to_table({"pro": 2, "free": 1}, "count", ("plan",)).rows
+    [('pro', 2), ('free', 1)]
+    """
+    if isinstance(result, Mapping) and not isinstance(result, Row):
+        return _of_mapping(result, title, heads, zone)
+    return _of_list(_items(result), title, zone)
+
+
+def _items(result: Any) -> list[Any]:
     if isinstance(result, (list, tuple)) and not hasattr(result, "_names"):
-        return _of_list(list(result), title)
-    if is_dataclass(result) and not isinstance(result, type):
-        inner = _inner(result)
-        if inner is not None:
-            return _of_list(inner, title)
-    return _of_list([result], title)
+        return list(result)
+    if is_cohorts(result):
+        return [
+            Row(
+                cohort=cohort.start,
+                size=cohort.size,
+                period=period,
+                count=cohort.counts[period],
+                retention=cohort.retention[period],
+                **({} if cohort.values is None else {"value": cohort.values[period]}),
+            )
+            for cohort in result.cohorts
+            for period in range(len(cohort.counts))
+        ]
+    if is_funnel(result):
+        return list(result.steps)
+    return [result]
 
 
-def _inner(result: Any) -> list[Any] | None:
-    """The rows within a result that is a list of its own: a funnel's steps, the cohorts."""
-    for name in ("steps", "cohorts"):
-        found = getattr(result, name, None)
-        if isinstance(found, list):
-            return found
-    return None
+def is_cohorts(result: Any) -> bool:
+    """Whether it is a retention table."""
+    return hasattr(type(result), "cohorts") and hasattr(type(result), "granularity")
 
 
-def _of_mapping(result: Mapping[Any, Any], title: str) -> Table:
+def is_funnel(result: Any) -> bool:
+    """Whether it is a funnel."""
+    return hasattr(type(result), "steps") and hasattr(type(result), "conversion")
+
+
+def _of_mapping(result: Mapping[Any, Any], title: str, heads: tuple[str, ...], zone: str) -> Table:
+    width = max((len(key) for key in result if isinstance(key, tuple)), default=1)
+    if len(heads) != width:
+        heads = ("key",) if width == 1 else tuple(f"key {n + 1}" for n in range(width))
     rows: list[tuple[Any, ...]] = []
-    names: list[str] = []
-    width = 1
-    for key, value in result.items():
+    inner = [(key, _of_list(_items(value), title, zone)) for key, value in result.items()]
+    names = tuple(dict.fromkeys(name for _, part in inner for name in part.columns)) or (title,)
+    formats: dict[str, str] = {}
+    for key, part in inner:
+        formats |= part.formats
+        at = [part.columns.index(name) if name in part.columns else None for name in names]
         keys = key if isinstance(key, tuple) else (key,)
-        width = max(width, len(keys))
-        part = to_table(value, title)
-        names = names or list(part.columns)
-        rows += [(*keys, *row) for row in part.rows]
-    heads = ["key"] if width == 1 else [f"key {n + 1}" for n in range(width)]
-    return Table((*heads, *(names or [title])), rows)
+        rows += [(*keys, *(None if n is None else row[n] for n in at)) for row in part.rows]
+    names = tuple(f"{name} " if name in heads else name for name in names)
+    formats |= {head: head for head in heads if head in _UNITS}
+    bar = names[0] if len(names) == 1 and len(rows) > 1 and _positive([row[-1] for row in rows]) else None
+    return Table((*heads, *names), rows, keys=len(heads), formats=formats, bar=bar, zone=zone)
 
 
-def _of_list(items: list[Any], title: str) -> Table:
-    if not items:
-        return Table((title,), [])
+def _positive(values: list[Any]) -> bool:
+    return any(values) and all(
+        value is None or (isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0)
+        for value in values
+    )
+
+
+def _of_list(items: list[Any], title: str, zone: str) -> Table:
     records = [_fields(item, title) for item in items]
-    names = list(dict.fromkeys(name for record in records for name in record))
-    return Table(tuple(names), [tuple(record.get(name) for name in names) for record in records])
+    names = tuple(dict.fromkeys(name for record in records for name in record)) or (title,)
+    rows = [tuple(record.get(name) for name in names) for record in records]
+    return Table(names, rows, formats=_formats(items, names), zone=zone)
+
+
+def _formats(items: list[Any], names: tuple[str, ...]) -> dict[str, str]:
+    """Shares of our own results are shown in percent; a user's own property of such a name is not."""
+    if not items or not (is_dataclass(items[0]) or (isinstance(items[0], Row) and "retention" in names)):
+        return {}
+    found = {name: "percent" for name in names if name in _FRACTIONS}
+    if "change" in names:
+        found |= {"change": "change", "percent": "change points"}
+    elif "percent" in names:
+        found["percent"] = "points"
+    return found
 
 
 def _fields(item: Any, title: str) -> dict[str, Any]:
@@ -89,93 +145,142 @@ def _fields(item: Any, title: str) -> dict[str, Any]:
             found["value"] = item._value
         return found | {key if key not in found else f"data.{key}": value for key, value in item.data.items()}
     if isinstance(item, Mapping):
-        return {str(key): value for key, value in item.items()}
+        return {str(key): item[key] for key in dict.keys(item)} if isinstance(item, Row) else dict(item)
     if hasattr(item, "_names"):
         return dict(zip(item._names, item, strict=True))
     if is_dataclass(item) and not isinstance(item, type):
-        return {f.name: getattr(item, f.name) for f in fields(item)}
+        return {f.name: getattr(item, f.name) for f in fields(item) if not f.name.startswith("_")}
     return {title: item}
 
 
-def text(value: Any) -> str:
-    """A value for people."""
-    if value is None:
-        return "–"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:,.4g}" if abs(value) < 1 else f"{value:,.2f}"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, datetime):
-        return value.strftime("%Y-%m-%d" if value.time() == datetime.min.time() else "%Y-%m-%d %H:%M:%S")
-    if isinstance(value, (list, tuple)):
-        return " ".join(text(item) for item in value)
-    if isinstance(value, timedelta):
-        return str(value - timedelta(microseconds=value.microseconds))
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key}: {text(item)}" for key, item in value.items())
-    return str(value)
+# for the eye
 
 
-def text_table(table: Table) -> str:
-    """Aligned columns, numbers to the right; a long table is cut with a count of what is left out."""
-    shown = table.rows[:MOST_ROWS]
-    cells = [[text(value).replace("\n", " ")[:60] for value in row] for row in shown]
-    widths = [
-        max(len(name), *(len(row[n]) for row in cells)) if cells else len(name)
-        for n, name in enumerate(table.columns)
-    ]
-    right = [
-        all(isinstance(row[n], (int, float)) or row[n] is None for row in shown) and bool(shown)
-        for n in range(len(table.columns))
-    ]
+def view(result: Any, title: str = "result", heads: tuple[str, ...] = (), zone: str = "UTC") -> Table:
+    """A result as a table to look at: cohorts as a triangle, goals with their bars, without what only
+    programs need. Arguments as in `to_table`."""
+    if isinstance(result, Mapping) and not isinstance(result, Row) and result:
+        first = next(iter(result.values()))
+        if is_cohorts(first):
+            parts = [(key, _triangle(value, zone)) for key, value in result.items()]
+            rows = [(key, *row) for key, part in parts for row in part.rows]
+            widest = max((part for _, part in parts), key=lambda part: len(part.columns))
+            rows = [row + (None,) * (len(widest.columns) + 1 - len(row)) for row in rows]
+            head = heads[0] if len(heads) == 1 else "key"
+            return Table((head, *widest.columns), rows, keys=2, formats=widest.formats, zone=zone)
+    if is_cohorts(result):
+        return _triangle(result, zone)
+    table = to_table(result, title, heads, zone)
+    if is_funnel(result):
+        notes = (f"conversion {result.conversion:.1%}", *result.warnings)
+        return _with(table, keys=1, bar="total_rate", notes=notes)
+    if {"percent", "remaining", "status"} <= set(table.columns):
+        shown = ("name", "status", "percent", "current", "target", "days_left", "projected", "probability")
+        return _with(_columns(table, shown), keys=1, bar="percent")
+    if _records(result):
+        table = _columns(table, tuple(name for name in table.columns if name != "position"))
+    return table
 
-    def line(parts: Sequence[str]) -> str:
-        padded = [p.rjust(w) if r else p.ljust(w) for p, w, r in zip(parts, widths, right, strict=True)]
-        return "  ".join(padded).rstrip()
 
-    lines = [line(table.columns), "  ".join("─" * width for width in widths), *map(line, cells)]
-    if len(table.rows) > MOST_ROWS:
-        lines.append(f"… and {len(table.rows) - MOST_ROWS:,} more rows")
-    if not table.rows:
-        lines.append("(nothing)")
-    return "\n".join(lines)
-
-
-def html_table(table: Table) -> str:
-    """An HTML table for notebooks; every text is escaped."""
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in table.columns)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(text(value))}</td>" for value in row) + "</tr>"
-        for row in table.rows[:MOST_ROWS]
+def _records(result: Any) -> bool:
+    return isinstance(result, Record) or (
+        isinstance(result, list) and bool(result) and isinstance(result[0], Record)
     )
-    more = len(table.rows) - MOST_ROWS
-    foot = f"<p>… and {more:,} more rows</p>" if more > 0 else ""
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{foot}"
+
+
+def _with(table: Table, **changes: Any) -> Table:
+    from dataclasses import replace
+
+    return replace(table, **changes)
+
+
+def _columns(table: Table, names: tuple[str, ...]) -> Table:
+    names = tuple(name for name in names if name in table.columns)
+    at = [table.columns.index(name) for name in names]
+    return _with(table, columns=names, rows=[tuple(row[n] for n in at) for row in table.rows])
+
+
+def _triangle(cohorts: Any, zone: str) -> Table:
+    periods = max((len(cohort.retention) for cohort in cohorts.cohorts), default=0)
+    valued = any(cohort.values is not None for cohort in cohorts.cohorts)
+    names = ("cohort", "size", *(f"+{n}" for n in range(periods)), *(("per user",) if valued else ()))
+    rows = []
+    for cohort in cohorts.cohorts:
+        worth = ()
+        if valued:
+            known = [value for value in cohort.values or () if value is not None]
+            worth = (float(sum(known)) / cohort.size if cohort.size else None,)
+        rows.append((cohort.start, cohort.size, *cohort.retention, *worth))
+    formats = {"cohort": cohorts.granularity} | {f"+{n}": "share" for n in range(periods)}
+    return Table(names, rows, keys=1, formats=formats, zone=zone)
+
+
+# for data frames
 
 
 def arrow_table(table: Table) -> Any:
-    """A pyarrow Table; columns of mixed types as text."""
+    """A pyarrow Table. Instants are timestamps in the table's zone; values of mixed types, mappings and lists
+    of those are JSON text."""
     import pyarrow as pa
 
     arrays = []
     for n in range(len(table.columns)):
         values = [row[n] for row in table.rows]
-        try:
-            arrays.append(pa.array(values))
-        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
-            arrays.append(pa.array([None if value is None else text(value) for value in values], pa.string()))
+        if any(isinstance(value, datetime) for value in values):
+            arrays.append(_instants(pa, values, table.zone))
+            continue
+        if not any(isinstance(value, Mapping) for value in values):
+            try:
+                arrays.append(pa.array(values))
+                continue
+            except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
+                pass
+        arrays.append(pa.array([None if value is None else _json(value) for value in values], pa.string()))
     return pa.table(arrays, names=list(table.columns))
 
 
+def _instants(pa: Any, values: list[Any], zone: str) -> Any:
+    if any(value is not None and not isinstance(value, datetime) for value in values):
+        return pa.array([None if value is None else _json(value) for value in values], pa.string())
+    if any(value is not None and value.tzinfo is None for value in values):
+        return pa.array(values, pa.timestamp("us"))
+    return pa.array(values, pa.timestamp("us", zone))
+
+
+def _json(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (Mapping, list, tuple)):
+        return json.dumps(value, default=_plain, ensure_ascii=False)
+    return value.isoformat() if isinstance(value, date) else str(value)
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: getattr(value, f.name) for f in fields(value)}
+    return value.isoformat() if isinstance(value, date) else str(value)
+
+
 def frame_pandas(table: Table) -> Any:
-    """A pandas DataFrame. Raises BizError naming the extra where pandas is missing."""
+    """A pandas DataFrame; whole numbers with gaps are Int64, instants are in the table's zone.
+    Raises BizError naming the extra where pandas is missing."""
     try:
         import pandas as pd
     except ImportError as error:
         raise BizError("df() needs pandas: pip install 'bizcode[pandas]'") from error
-    return pd.DataFrame([list(row) for row in table.rows], columns=list(table.columns))
+    frame = {}
+    for n, name in enumerate(table.columns):
+        values = [row[n] for row in table.rows]
+        known = [value for value in values if value is not None]
+        if known and all(isinstance(value, datetime) and value.tzinfo is not None for value in known):
+            frame[n] = pd.Series(pd.to_datetime(values, utc=True)).dt.tz_convert(table.zone)
+        elif len(known) < len(values) and known and all(type(value) is int for value in known):
+            frame[n] = pd.array(values, dtype="Int64")
+        else:
+            frame[n] = pd.Series(values, dtype=None if known else object)
+    made = pd.DataFrame(frame)
+    made.columns = list(table.columns)
+    return made
 
 
 def frame_polars(table: Table) -> Any:
@@ -185,41 +290,3 @@ def frame_polars(table: Table) -> Any:
     except ImportError as error:
         raise BizError("pl() needs polars: pip install 'bizcode[polars]'") from error
     return pl.from_arrow(arrow_table(table))
-
-
-def sparkline(values: Sequence[float | None]) -> str:
-    """A small chart in one line.
-
-    >>> sparkline([1, 5, None, 3])
-    '▁█ ▅'
-    """
-    known = [value for value in values if value is not None]
-    if not known:
-        return ""
-    low, high = min(known), max(known)
-    span = (high - low) or 1
-    return "".join(
-        " " if v is None else _BLOCKS[round((v - low) / span * (len(_BLOCKS) - 1))] for v in values
-    )
-
-
-def bar(share: float, width: int = 24) -> str:
-    """A bar that fills a share of its width.
-
-    >>> bar(0.5, 4)
-    '██░░'
-    """
-    full = round(max(0.0, min(1.0, share)) * width)
-    return "█" * full + "░" * (width - full)
-
-
-def plot(result: Any, title: str) -> Any:
-    """A chart of a result. Raises BizError naming the extra where altair is missing, or where there is nothing to draw."""
-    from .charts import chart
-
-    return chart(result, title)
-
-
-def is_time(value: Any) -> bool:
-    """Whether a key is a point in time."""
-    return isinstance(value, date)
