@@ -233,7 +233,7 @@ def arrow_table(table: Table) -> Any:
             try:
                 arrays.append(pa.array(values))
                 continue
-            except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
+            except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowException, OverflowError):
                 pass
         arrays.append(pa.array([None if value is None else _json(value) for value in values], pa.string()))
     return pa.table(arrays, names=list(table.columns))
