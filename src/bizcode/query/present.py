@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import date, datetime
-from typing import Any
+from typing import Any, TypeGuard
 
 from ..errors import BizError
 from ..record import Record, Row
@@ -81,12 +81,12 @@ def _items(result: Any) -> list[Any]:
     return [result]
 
 
-def is_cohorts(result: Any) -> bool:
+def is_cohorts(result: Any) -> TypeGuard[Any]:
     """Whether it is a retention table."""
     return hasattr(type(result), "cohorts") and hasattr(type(result), "granularity")
 
 
-def is_funnel(result: Any) -> bool:
+def is_funnel(result: Any) -> TypeGuard[Any]:
     """Whether it is a funnel."""
     return hasattr(type(result), "steps") and hasattr(type(result), "conversion")
 
@@ -233,7 +233,7 @@ def arrow_table(table: Table) -> Any:
             try:
                 arrays.append(pa.array(values))
                 continue
-            except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowException, OverflowError):
+            except (pa.ArrowException, OverflowError):
                 pass
         arrays.append(pa.array([None if value is None else _json(value) for value in values], pa.string()))
     return pa.table(arrays, names=list(table.columns))
@@ -269,7 +269,7 @@ def frame_pandas(table: Table) -> Any:
     except ImportError as error:
         raise BizError("df() needs pandas: pip install 'bizcode[pandas]'") from error
     frame = {}
-    for n, name in enumerate(table.columns):
+    for n, _name in enumerate(table.columns):
         values = [row[n] for row in table.rows]
         known = [value for value in values if value is not None]
         if known and all(isinstance(value, datetime) and value.tzinfo is not None for value in known):
