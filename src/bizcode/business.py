@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .data import Data
     from .do import Do
     from .entity import Entities, Projections
+    from .experiment import Experiments
     from .goal import Goals
     from .measure import Measure
     from .notify import Notifiers
@@ -79,6 +80,8 @@ class Business:
             worker=worker,
         )
         self.store.writer.guards.append(_quota_guard(self.store))
+        self.store.writer.guards.append(_experiment_guard(self.store))
+        self.store.writer.attribute = lambda *given: self.experiment.attribute(*given)
 
     # the doors
 
@@ -95,6 +98,13 @@ class Business:
         from .measure import Measure
 
         return Measure(self.store)
+
+    @cached_property
+    def experiment(self) -> Experiments:
+        """Is this working?"""
+        from .experiment import Experiments
+
+        return Experiments(self.store)
 
     # time
 
@@ -382,5 +392,22 @@ def _quota_guard(store: Store) -> Any:
         from .people import guard
 
         return guard(store)(tx, drafts)
+
+    return check
+
+
+def _experiment_guard(store: Store) -> Any:
+    """What experiments look at in every append, imported when there is an experiment."""
+    guard: Any = None
+
+    def check(tx: Any, drafts: Any) -> Any:
+        nonlocal guard
+        if "experiments" not in tx.cached("settings"):
+            return drafts
+        if guard is None:
+            from .experiment.exposure import Guard
+
+            guard = Guard(store)
+        return guard(tx, drafts)
 
     return check

@@ -47,6 +47,8 @@ def forget(store: Store, user: str) -> int:
             tx.clear("snapshot", entity)
         for id in ids:
             tx.delete("activation", id)
+            for experiment in tx.cached("define:experiment"):
+                tx.delete(f"exposure:{experiment}", id)
         for position in positions:
             tx.delete("retracted", f"{position:020d}")
         tx.append([draft])
@@ -83,7 +85,10 @@ def _positions(store: Store, ids: set[str]) -> list[int]:
             parameters = Parameters()
             if kind == SYSTEM:
                 where = Or(
-                    tuple(Compare(Field((name,), raw=True), "in", wanted) for name in ("alias", "user", "id"))
+                    (
+                        *(Compare(Field((name,), raw=True), "in", wanted) for name in ("alias", "user", "id")),
+                        Compare(Field(("user",), own=True), "in", wanted),
+                    )
                 )
                 where = And((where,))
             else:

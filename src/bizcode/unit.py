@@ -42,6 +42,7 @@ class UnitOfWork:
         self._state: dict[tuple[str, str], bytes | None] = {}
         self._versions: dict[str, int] = {}
         self._checks: dict[Any, Callable[[Transaction], None]] = {}
+        self._preludes: list[Callable[[Transaction], None]] = []
         self._actions: list[Callable[[Transaction], None]] = []
         self._after: list[Callable[[], None]] = []
 
@@ -122,6 +123,12 @@ class UnitOfWork:
         with self._lock:
             self._checks.setdefault(key, check)
 
+    def before(self, action: Callable[[Transaction], None]) -> None:
+        """Called in the committing transaction before the drafts are appended, after the checks."""
+        with self._lock:
+            self._open()
+            self._preludes.append(action)
+
     def action(self, action: Callable[[Transaction], None]) -> None:
         """Called in the committing transaction after the drafts are appended."""
         with self._lock:
@@ -141,6 +148,7 @@ class UnitOfWork:
                 len(self._drafts),
                 len(self._placed),
                 dict(self._state),
+                len(self._preludes),
                 len(self._actions),
                 len(self._after),
             )
@@ -148,12 +156,12 @@ class UnitOfWork:
     def reset(self, mark: tuple[Any, ...]) -> None:
         """Forget what was written since the mark."""
         with self._lock:
-            drafts, placed, state, actions, after = mark
+            drafts, placed, state, preludes, actions, after = mark
             for draft in self._drafts[drafts:]:
                 if draft.id is not None:
                     self._ids.pop(draft.id, None)
             del self._drafts[drafts:], self._answers[drafts:], self._placed[placed:]
-            del self._actions[actions:], self._after[after:]
+            del self._preludes[preludes:], self._actions[actions:], self._after[after:]
             self._state = dict(state)
 
     def remove(self, id: str) -> bool:
@@ -173,7 +181,7 @@ class UnitOfWork:
         """One transaction of the log. Raises what a check raised; then nothing is stored."""
         with self._lock:
             self._open()
-            if self._drafts or self._state or self._actions:
+            if self._drafts or self._state or self._preludes or self._actions:
                 with self.log.transaction() as tx:
                     appended = self.write(tx)
             else:
@@ -189,6 +197,8 @@ class UnitOfWork:
         """The commit's work inside a transaction that the caller has open; `done` must follow its commit."""
         for check in self._checks.values():
             check(tx)
+        for action in self._preludes:
+            action(tx)
         appended = tx.append(self._drafts) if self._drafts else []
         for index, answer in self._placed:
             answer(appended[index])

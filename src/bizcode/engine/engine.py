@@ -167,7 +167,9 @@ class Session:
 
     def merged(self, user: str) -> str:
         """SQL of the user that an id counts as."""
-        return f'coalesce((SELECT m."user" FROM {self.merges} m WHERE m.alias = {user}), {user})'
+        # Renamed, so that a `user` of the outer query isn't taken for the table's own.
+        names = f'(SELECT alias AS merged_alias, "user" AS merged_name FROM {self.merges})'
+        return f"coalesce((SELECT merged_name FROM {names} WHERE merged_alias = {user}), {user})"
 
     def tail_types(
         self, kind: str, name: str | None, paths: list[tuple[str, ...]], pending: bool
