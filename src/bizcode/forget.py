@@ -86,7 +86,10 @@ def _positions(store: Store, ids: set[str]) -> list[int]:
             if kind == SYSTEM:
                 where = Or(
                     (
-                        *(Compare(Field((name,), raw=True), "in", wanted) for name in ("alias", "user", "id")),
+                        *(
+                            Compare(Field((name,), raw=True), "in", wanted)
+                            for name in ("alias", "user", "id")
+                        ),
                         Compare(Field(("user",), own=True), "in", wanted),
                     )
                 )

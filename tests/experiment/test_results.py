@@ -268,7 +268,7 @@ def test_winsorizing_caps_the_users_values(naive):
 def test_the_answer_is_the_same_sealed_and_awaited(naive):
     import asyncio
 
-    query = naive.biz.experiment("count").results()
+    query = naive.biz.experiment("ratio").results()
     before = query.run()
     naive.biz.store.segments.seal()
 

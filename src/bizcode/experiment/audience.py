@@ -89,12 +89,18 @@ def known_properties(store: Store, user: str) -> dict[str, Any]:
     newest events, the newest value of each. Merged ids count as one user."""
     found: dict[str, Any] = {}
     with store.engine.session() as session:
+        ids = [user]
         if session.view.merged:
-            merged = session.cursor.execute(
-                f'SELECT "user" FROM {session.merges} WHERE alias = $1', [user]
-            ).fetchone()
-            user = merged[0] if merged else user
-        mine = Compare(Field(("user",), own=True), "eq", user)
+            ids = [
+                alias
+                for (alias,) in session.cursor.execute(
+                    f'WITH name AS (SELECT coalesce((SELECT "user" FROM {session.merges} WHERE alias = $1), $1) '
+                    f"AS name) SELECT name FROM name UNION SELECT alias FROM {session.merges}, name "
+                    f'WHERE "user" = name',
+                    [user],
+                ).fetchall()
+            ]
+        mine = Compare(Field(("user",), own=True), "in", tuple(ids))
         for record in _newest(session, Select(kind=SYSTEM, names=("exposure",), where=mine)):
             for name, value in (record.data.get("properties") or {}).items():
                 found.setdefault(name, value)

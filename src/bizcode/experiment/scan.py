@@ -314,9 +314,10 @@ def daily_arms(
         f"WHERE e.variants = 1 AND {_AFTER}"
     )
     if goal.kind == "distinct":
-        events = f"SELECT n, variant, min(moment) AS moment FROM ({events}) WHERE x IS NOT NULL GROUP BY n, variant, x"
+        events = f"SELECT n, variant, min(moment) AS moment, x FROM ({events}) GROUP BY n, variant, x"
     numeric = goal.kind in ("sum", "avg")
-    total = "sum(coalesce(CAST(x AS DOUBLE), 0))" if numeric else "count(*)"
+    counted = "count(x)" if goal.kind == "distinct" else "count(*)"
+    total = "sum(coalesce(CAST(x AS DOUBLE), 0))" if numeric else counted
     values = "count(x)" if numeric else "count(*)"
     per_day = (
         f"SELECT n, variant, {day} AS day, {total} AS s, {values} AS c, count(*) AS r "
