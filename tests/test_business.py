@@ -329,7 +329,7 @@ def test_tables_frames_and_pictures_of_a_result(biz, tmp_path):
     query = biz.track.A.count().by("plan")
     assert "<b>pro</b>  " in repr(query)
     assert "&lt;b&gt;pro" in query._repr_html_()
-    assert query.df().to_dict("list") == {"key": ["<b>pro</b>"], "count": [1]}
+    assert query.df().to_dict("list") == {"plan": ["<b>pro</b>"], "count": [1]}
     assert query.pl().rows() == [("<b>pro</b>", 1)]
     assert query.arrow().num_rows == 1
     assert "SELECT" in query.sql()
