@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from .. import values, when
 from ..errors import InvalidQuery, InvalidValue
 from ..query import Lazy
+from ..stats.power import users_for_rates
 from ..writer import check_user, properties
-from . import numbers
 from .audience import Person, known_properties, matches
 from .book import Book, Entry, planned_end
 from .definition import STATES, Definition, ExperimentInfo, define
@@ -126,7 +126,7 @@ class Experiments:
             alpha: how often a difference is seen where there is none.
             power: how often one of that size is found.
         """
-        return numbers.power(baseline, mde, alpha, power, relative)
+        return users_for_rates(baseline, mde, alpha, power, relative)
 
     def _info(self, entry: Entry) -> ExperimentInfo:
         definition, state = entry.definition, entry.now(self.store.now())

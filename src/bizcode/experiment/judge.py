@@ -6,7 +6,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 
-from . import numbers
+from ..stats.compare import holm, mismatch, two_sided
+from ..stats.intervals import relative
+from ..stats.power import users_for_means, users_for_rates
+from .contrast import contrast, with_cuped
 from .definition import Definition
 from .results import Results, VariantResult
 from .scan import Arm
@@ -41,34 +44,34 @@ def compare(definition: Definition, arms: Mapping[str, Arm], *, cuped: bool) -> 
             found[name] = VariantResult(users=arm.users, conversions=arm.did, mean=arm.mean, stddev=deviation)
     if goal is None:
         return found
-    adjusted = numbers.adjusted(arms) if cuped else dict(arms)
+    adjusted = with_cuped(arms) if cuped else dict(arms)
     control = adjusted.get(definition.variants[0])
     raw: dict[str, tuple[float, float]] = {}
     for name in definition.variants[1:]:
         arm = adjusted.get(name)
         if control is None or arm is None:
             continue
-        contrast = numbers.contrast(
+        difference = contrast(
             control,
             arm,
             proportion=proportion and not cuped,
             percentile=goal.kind == "percentile",
             decrease=definition.direction == "decrease",
         )
-        if contrast is None:
+        if difference is None:
             continue
-        raw[name] = contrast.p_value, contrast.p_sequential
+        raw[name] = difference.p_value, difference.p_sequential
         found[name] = replace(
             found[name],
-            lift=contrast.lift,
-            lift_ci=contrast.lift_ci,
-            chance_to_beat=contrast.chance_to_beat,
+            lift=difference.lift,
+            lift_ci=difference.lift_ci,
+            chance_to_beat=difference.chance_to_beat,
         )
     # The family is all the variants of the definition: a variant without data yet doesn't make the others better.
     family = len(definition.variants) - 1
     for field, at in (("p_value", 0), ("p_sequential", 1)):
         values = [p[at] for p in raw.values()]
-        corrected = numbers.holm([*values, *[1.0] * (family - len(values))])
+        corrected = holm([*values, *[1.0] * (family - len(values))])
         for name, p in zip(raw, corrected, strict=False):
             found[name] = replace(found[name], **{field: p})
     return found
@@ -94,7 +97,7 @@ def judge(
     whole = {variant: arm for (variant, half), arm in arms.items() if half is None}
     variants = compare(definition, whole, cuped=cuped)
     observed = [variants[name].users for name in definition.variants]
-    srm = numbers.mismatch(observed, definition.weights)
+    srm = mismatch(observed, definition.weights)
     needed = definition.min_sample_size or ENOUGH
     enough = min(observed) >= needed
     honest = srm is None or srm >= MISMATCH
@@ -156,10 +159,10 @@ def _needed(definition: Definition, arms: Mapping[str, Arm], name: str | None) -
     if goal.proportion:
         if not 0 < control.mean < 1 or arm.mean == control.mean:
             return None
-        return numbers.power(control.mean, arm.mean - control.mean)
+        return users_for_rates(control.mean, arm.mean - control.mean)
     if control.variance is None or arm.variance is None or arm.mean == control.mean:
         return None
-    return numbers.needed_for_means(control.variance, arm.variance, arm.mean - control.mean)
+    return users_for_means(control.variance, arm.variance, arm.mean - control.mean)
 
 
 def _warnings(
@@ -212,14 +215,16 @@ def _novelty(definition: Definition, arms: Mapping[tuple[str, bool | None], Arm]
     for name in definition.variants[1:]:
         halves = [(arms.get((control, late)), arms.get((name, late))) for late in (False, True)]
         first, second = (
-            None if a is None or b is None or min(a.n, b.n) < ENOUGH else numbers.lift(a, b)
+            None
+            if a is None or b is None or min(a.n, b.n) < ENOUGH
+            else relative(a.mean, a.error, b.mean, b.error)
             for a, b in halves
         )
         if first is None or second is None:
             continue
         (early, early_error), (late, late_error) = first, second
         error = math.sqrt(early_error**2 + late_error**2)
-        if error and numbers.two_sided((early - late) / error) < NOVELTY / (len(definition.variants) - 1):
+        if error and two_sided((early - late) / error) < NOVELTY / (len(definition.variants) - 1):
             found.append(
                 f"The lift of {name} was {early:+.1%} among the users who came first and {late:+.1%} among the "
                 f"later ones: it may be the novelty, so let it run longer."
