@@ -96,14 +96,17 @@ def _one(
         if found is not None:
             projected, interval, probability = found
             on_track = achieved or target.met(projected)
+    percent = _percent(store, target, current, start)
     if deadline is not None and on_track is None:
-        on_track = True if achieved else (False if now >= deadline else None)
-    status = _status(target, achieved, projected, deadline, now)
+        # Too early for a projection: what is done is held against the time that has passed.
+        passed = (now - start) / (deadline - start) if deadline > start else 1.0
+        on_track = achieved or (now < deadline and percent >= 100 * passed)
+    status = _status(target, achieved, projected, deadline, now, bool(on_track))
     return Progress(
         name,
         current,
         target.target,
-        _percent(store, target, current, start),
+        percent,
         _remaining(target, current),
         days_left,
         on_track,
@@ -142,7 +145,9 @@ def _percent(store: Store, target: Reach, current: Any, start: int) -> float:
     return min(100.0, max(0.0, share * 100))
 
 
-def _status(target: Reach, achieved: bool, projected: float | None, deadline: int | None, now: int) -> str:
+def _status(
+    target: Reach, achieved: bool, projected: float | None, deadline: int | None, now: int, on_track: bool
+) -> str:
     if achieved:
         return "achieved"
     if deadline is None:
@@ -150,7 +155,7 @@ def _status(target: Reach, achieved: bool, projected: float | None, deadline: in
     if now >= deadline:
         return "missed"
     if projected is None:
-        return "open"
+        return "on-track" if on_track else "off-track"
     if target.met(projected):
         return "on-track"
     margin = abs(target.target) * _SHORT
