@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from . import when
+from .engine.relation import Column
 from .engine.tail import retracted_key
 from .errors import InvalidQuery, InvalidValue, NotFound, QuotaExceeded
 from .log import Transaction
+from .plan.select import Select
+from .plan.sql import Parameters
 from .query import Lazy
 from .record import ENTITY, EVENT, MEASURE, SYSTEM, Draft
 from .writer import check_user
@@ -113,7 +116,8 @@ class Quota:
         """Limit what is stored from now on; None lifts a limit.
 
         Args:
-            events_per_day: records per calendar day of the business's timezone, by when they are written.
+            events_per_day: records per calendar day of the business's timezone, by when they are written;
+                on the day of the first quota, what is there with a timestamp of that day counts too.
             bytes: size on disk.
         Raises:
             InvalidValue: a limit that is no whole number of at least 0.
@@ -122,8 +126,12 @@ class Quota:
         for name, limit in limits.items():
             if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
                 raise InvalidValue(f"{name}= takes a whole number of at least 0, not {limit!r}")
-        with self._store.log.transaction() as tx:
+        store = self._store
+        day, stored = _day(store), _stored_today(store)
+        with store.log.transaction() as tx:
             tx.put("settings", "quota", orjson.dumps(limits))
+            if tx.get("usage", day) is None:
+                tx.put("usage", day, str(stored).encode())
 
     def get(self) -> Lazy[dict[str, Any]]:
         """The limits and what is used: keys events_per_day, bytes, events_today, bytes_used."""
@@ -139,6 +147,20 @@ class Quota:
 
 def _day(store: Store) -> str:
     return when.to_datetime(store.now(), store.tz).date().isoformat()
+
+
+def _stored_today(store: Store) -> int:
+    """Records with a timestamp of the running day, of every kind that a quota counts."""
+    today = when.to_datetime(when.bucket(store.now(), "day", store.tz))
+    total = 0
+    with store.engine.session() as session:
+        for kind in (EVENT, MEASURE, ENTITY):
+            parameters = Parameters()
+            relation = session.relation(
+                Select(kind=kind, since=today), {"at": Column("position")}, parameters
+            )
+            total += session.fetch(f"SELECT count(*) FROM ({relation.sql})", parameters)[0][0]
+    return total
 
 
 def size(store: Store) -> int:
