@@ -17,6 +17,7 @@ from .record import Draft
 
 __all__ = ["UnitOfWork", "current"]
 
+_ABSENT = object()
 _current: ContextVar[UnitOfWork | None] = ContextVar("bizcode_unit", default=None)
 
 
@@ -40,6 +41,7 @@ class UnitOfWork:
         self._placed: list[tuple[int, Callable[[Appended], None]]] = []
         self._ids: dict[str, int] = {}
         self._state: dict[tuple[str, str], bytes | None] = {}
+        self._journal: list[tuple[tuple[str, str], Any]] = []
         self._versions: dict[str, int] = {}
         self._checks: dict[Any, Callable[[Transaction], None]] = {}
         self._preludes: list[Callable[[Transaction], None]] = []
@@ -82,6 +84,7 @@ class UnitOfWork:
         """Set state at the commit; None deletes."""
         with self._lock:
             self._open()
+            self._journal.append(((space, key), self._state.get((space, key), _ABSENT)))
             self._state[space, key] = value
 
     def get(self, space: str, key: str) -> bytes | None:
@@ -147,7 +150,7 @@ class UnitOfWork:
             return (
                 len(self._drafts),
                 len(self._placed),
-                dict(self._state),
+                len(self._journal),
                 len(self._preludes),
                 len(self._actions),
                 len(self._after),
@@ -156,13 +159,18 @@ class UnitOfWork:
     def reset(self, mark: tuple[Any, ...]) -> None:
         """Forget what was written since the mark."""
         with self._lock:
-            drafts, placed, state, preludes, actions, after = mark
+            drafts, placed, journal, preludes, actions, after = mark
             for draft in self._drafts[drafts:]:
                 if draft.id is not None:
                     self._ids.pop(draft.id, None)
             del self._drafts[drafts:], self._answers[drafts:], self._placed[placed:]
             del self._preludes[preludes:], self._actions[actions:], self._after[after:]
-            self._state = dict(state)
+            while len(self._journal) > journal:
+                place, value = self._journal.pop()
+                if value is _ABSENT:
+                    self._state.pop(place, None)
+                else:
+                    self._state[place] = value
 
     def remove(self, id: str) -> bool:
         """Take a draft with that id out again; True if it was there."""

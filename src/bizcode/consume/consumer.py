@@ -24,7 +24,7 @@ from .dead import bury
 if TYPE_CHECKING:
     from ..store import Store
 
-__all__ = ["Consumer", "Handler", "Pattern", "call", "position_of"]
+__all__ = ["Consumer", "Handler", "Pattern", "Stopped", "call", "position_of"]
 
 BATCH = 1_000
 RETRIES = 3
@@ -53,6 +53,10 @@ class Pattern:
             and (self.since is None or row.time >= self.since)
             and (self.test is None or self.test(row))
         )
+
+
+class Stopped(Exception):
+    """The process is told to stop while a function is waited for: the batch is taken again later."""
 
 
 class Handler(Protocol):
@@ -110,6 +114,7 @@ class Consumer:
     stopped: bool = False
     lock: threading.RLock = field(default_factory=threading.RLock)
     position: int = -1
+    pause: Callable[[float], bool] | None = None
     _written: int = -1
     _history: Iterator[list[Stored]] | None = None
 
@@ -166,17 +171,23 @@ class Consumer:
             self.position = self._written = last
             return True
         if self.batches is not None:
-            return self._in_unit(wanted, last)
+            return self._in_unit(wanted, last, pause)
         return self._one_by_one(wanted, last, pause)
 
-    def _in_unit(self, rows: list[Stored], last: int) -> bool:
+    def _in_unit(self, rows: list[Stored], last: int, pause: Callable[[float], bool]) -> bool:
         """A whole batch in one unit of work: functions run without a lock, everything commits together."""
         assert self.batches is not None
+        self.pause = pause
         for attempt in range(CONFLICTS + 1):
             unit = UnitOfWork(self.store.log)
             token = unit.enter()
             try:
                 self.batches(unit, rows)
+            except Stopped:
+                unit.discard()
+                if self.reload is not None:
+                    self.reload()
+                return False
             except BaseException:
                 unit.discard()
                 if self.reload is not None:

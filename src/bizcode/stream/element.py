@@ -6,17 +6,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import orjson
+
 from ..errors import InvalidValue
+from ..plan.fields import MISSING, as_field, read
 from ..record import Record, Row
 
-__all__ = ["Element", "as_value"]
+__all__ = ["MISSING", "Element", "Late", "as_value", "field_of", "index_of", "key_text", "named", "plain"]
+
+
+class Late(Exception):
+    """An element came after its windows were closed for good."""
 
 
 @dataclass(frozen=True, slots=True)
 class Element:
     """A value with its event time (microseconds), its place among equals, and its key once there is one.
 
-    `origin` is the position of the record that it came from: a retraction takes back by it.
+    `origin` is the position of the record that it came from: a retraction takes back by it. `ids` are those of
+    a window's result: its own, then those of the results that it replaces. `withdrawn`: there is no result
+    any more, only the replaced ones go.
     """
 
     value: Any
@@ -26,6 +35,7 @@ class Element:
     key: Any = None
     names: tuple[str, ...] = ()
     ids: tuple[str, ...] = ()
+    withdrawn: bool = False
 
     def with_value(self, value: Any) -> Element:
         return replace(self, value=as_value(value))
@@ -47,3 +57,25 @@ def plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return dict(value)
     raise InvalidValue(f"this sink takes elements with fields, not {value!r}")
+
+
+def field_of(element: Element, name: str) -> Any:
+    """A field of an element by name, MISSING if there is none."""
+    return read(element.value, as_field(name))
+
+
+def key_text(key: Any) -> str:
+    """A key as text, the same for equal keys."""
+    return orjson.dumps(key, default=str, option=orjson.OPT_SORT_KEYS).decode()
+
+
+def index_of(key: Any) -> Any:
+    """A key as something to look up by: True is not 1, and a list can be looked up too."""
+    return key if type(key) is str else (key_text(key),)
+
+
+def named(names: tuple[str, ...], key: Any) -> dict[str, Any]:
+    """A key's parts by the names of its fields."""
+    if len(names) == 1:
+        return {names[0]: key}
+    return dict(zip(names, key, strict=True)) if names else {}

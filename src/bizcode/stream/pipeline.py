@@ -307,12 +307,13 @@ class Pipeline:
     def _follow(self, name: str, since: Any, durable: bool, collect: Any) -> Consumer:
         full = f"stream:{name}"
         runtime = Runtime(self, name if durable else None, collect)
-        runtime._name = name
+        runtime.name = name
         consumers = self.store.consumers
         consumer = consumers.follow(
             full, pattern_of(self), since=since, durable=durable, batches=runtime.batch
         )
         consumer.reload = runtime.state.reload
+        runtime.pause = lambda seconds: consumer.pause is None or consumer.pause(seconds)
         consumers.tickers(_Clock(full, self.store, runtime, consumer))
         return consumer
 

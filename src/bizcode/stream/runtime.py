@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from ..consume import Pattern
-from ..consume.consumer import call
+from ..consume.consumer import Stopped, call
 from ..consume.dead import bury
-from ..plan.fields import MISSING
+from ..plan.fields import Field, as_field, read
 from ..record import SYSTEM, Stored, record_of
 from ..unit import UnitOfWork, current
-from .element import Element, as_value
-from .operators import Joined, Late, Windowed, field_of
+from .element import MISSING, Element, Late, as_value, key_text
+from .history import between
+from .joined import Joined
 from .sinks import Sinks
-from .state import State
+from .state import Scoped, State
 from .steps import Aggregate, Buffer, Enrich, Filter, FlatMap, Join, KeyBy, Map, Reduce, Sink, Throttle
+from .windowed import Windowed
 
 if TYPE_CHECKING:
     from ..log import Transaction
@@ -26,13 +29,16 @@ if TYPE_CHECKING:
 __all__ = ["Runtime", "pattern_of"]
 
 NEVER = -(2**62)
+Run = Callable[[Element], Iterable[Element]]
 
 
 def pattern_of(pipeline: Pipeline) -> Pattern:
     """The records that a pipeline reads, of both sides of a join."""
     patterns = _patterns(pipeline)
     kinds = frozenset().union(*(p.kinds for p in patterns))
-    return Pattern(kinds, None, lambda row: any(p.wants(row) for p in patterns), frozenset(("retract",)))
+    names = frozenset().union(*(p.names or () for p in patterns))
+    exact = names if all(p.names is not None and p.test is None for p in patterns) else None
+    return Pattern(kinds, exact, lambda row: any(p.wants(row) for p in patterns), frozenset(("retract",)))
 
 
 def _patterns(pipeline: Pipeline) -> list[Pattern]:
@@ -56,33 +62,43 @@ class Runtime:
         self.pipeline = pipeline
         self.store = pipeline.store
         self.state = State(self.store, name) if state is None else state
-        self._name = name
+        self.name = name
+        self.pause: Callable[[float], bool] | None = None
+        self.operators: dict[int, Windowed] = {}
         self._begun = self.store.now()
         self._collect = collect
         self._prefix = prefix
-        options = pipeline.options
         self._sinks = Sinks(pipeline, name) if sinks else None
-        self._operators: dict[int, Any] = {}
-        for n, step in enumerate(pipeline.steps):
-            if isinstance(step, (Aggregate, Reduce)):
-                scoped = _Scoped(self.state, f"{prefix}{n}:")
-                self._operators[n] = Windowed(step, n, scoped, self.store.tz, options.lateness)  # type: ignore[arg-type]
+        self._run = [self._compiled(step, n) for n, step in enumerate(pipeline.steps)]
         self._sides: list[Runtime] = []
         self._joined: Joined | None = None
         if isinstance(pipeline.source, Join):
             join = pipeline.source
-            self._joined = Joined(join, _Scoped(self.state, f"{prefix}join:"), self._guarded)  # type: ignore[arg-type]
+            self._joined = Joined(join, Scoped(self.state, f"{prefix}join:"), self._paired)
             for side, inner in enumerate((join.left, join.right)):
                 self._sides.append(
                     Runtime(inner, None, self._side(side), False, f"{prefix}side{side}:", self.state)
                 )
+        self.state.loader(self._load)
+        self.state.before_save.append(self._save)
+
+    def _load(self) -> None:
+        self._mark: int = self.state.get(f"{self._prefix}watermark", NEVER)
+        self._at: int | None = self.state.get(f"{self._prefix}at")
+        self._moved = False
+
+    def _save(self) -> None:
+        if self._moved:
+            self.state.put(f"{self._prefix}watermark", self._mark)
+            self.state.put(f"{self._prefix}at", self._at)
+            self._moved = False
 
     def _side(self, side: int) -> Callable[[Element], None]:
         def take(element: Element) -> None:
             assert self._joined is not None
             try:
                 for joined in self._joined.take(side, element, self.watermark):
-                    self._flow(joined, 0)
+                    self.flow(joined, 0)
             except Late:
                 self._late(element)
 
@@ -94,28 +110,31 @@ class Runtime:
     def watermark(self) -> int:
         if self._sides:
             return min(side.watermark for side in self._sides)
-        return self.state.get(f"{self._prefix}watermark", NEVER)
+        return self._mark
 
-    def _seen(self, time: int) -> None:
+    def seen(self, time: int, earliest: int | None = None) -> None:
+        """Something with that time came (and others, the earliest of them with that one)."""
         moved = time - self.pipeline.options.out_of_order
-        if moved > self.watermark:
-            self.state.put(f"{self._prefix}watermark", moved)
+        if moved > self._mark:
+            self._mark = moved
         # When it arrived is not recorded. Its own time is taken for it, so that elements found only after a
         # pause don't count as new; what is older than the stream (a backfill) or ahead of the clock arrived now.
         now = self.store.now()
-        last = self.state.get(f"{self._prefix}at", self._begun)
-        self.state.put(f"{self._prefix}at", max(last, time) if self._begun <= time <= now else now)
+        usual = self._begun <= (time if earliest is None else earliest) and time <= now
+        last = self._begun if self._at is None else self._at
+        self._at = max(last, time) if usual else now
+        self._moved = True
 
     def idle(self, now: int) -> None:
         """A source with nothing new for so long: its watermark follows the clock."""
         for side in self._sides:
             side.idle(now)
-        if self._sides:
+        if self._sides or self._at is None:
             return
-        last = self.state.get(f"{self._prefix}at")
         options = self.pipeline.options
-        if last is not None and now - last >= options.idle and now - options.out_of_order > self.watermark:
-            self.state.put(f"{self._prefix}watermark", now - options.out_of_order)
+        if now - self._at >= options.idle and now - options.out_of_order > self._mark:
+            self._mark = now - options.out_of_order
+            self._moved = True
 
     def advance(self, watermark: int | None = None) -> None:
         """Fire what the watermark has passed."""
@@ -124,16 +143,14 @@ class Runtime:
         at = self.watermark if watermark is None else watermark
         if self._joined is not None:
             for element in self._joined.advance(at):
-                self._flow(element, 0)
-        for n, operator in self._operators.items():
+                self.flow(element, 0)
+        for n, operator in self.operators.items():
             for element in operator.advance(at):
-                self._flow(element, n + 1)
+                self.flow(element, n + 1)
 
     def due(self) -> int | None:
         """When the clock alone will make something fire."""
-        ends = [
-            op.next_end() for op in [*self._operators.values(), *([self._joined] if self._joined else [])]
-        ]
+        ends = [op.next_end() for op in [*self.operators.values(), *([self._joined] if self._joined else [])]]
         known = [end for end in ends if end is not None]
         if not known:
             inner = [d for side in self._sides if (d := side.due()) is not None]
@@ -147,108 +164,189 @@ class Runtime:
     def _lasts(self) -> list[int]:
         if self._sides:
             return [at for side in self._sides for at in side._lasts()]
-        at = self.state.get(f"{self._prefix}at")
-        return [] if at is None else [at]
+        return [] if self._at is None else [self._at]
 
     # elements
 
     def take(self, row: Stored) -> None:
         """One record, through the whole pipeline."""
         if row.kind == SYSTEM:
-            self.retract(orjson.loads(row.data)["position"])
+            self.retract(orjson.loads(row.data)["position"], row.position)
             return
         for side in self._sides:
             side.take(row)
         if self._sides or not self.pipeline.source.pattern.wants(row):
             return
-        record = record_of(row, self.store.log.store_id)
-        self._flow(Element(record, row.time, row.position, row.position), 0)
-        self._seen(row.time)
+        self.flow(self._element(row), 0)
+        self.seen(row.time)
 
-    def retract(self, position: int) -> None:
+    def _element(self, row: Stored) -> Element:
+        return Element(record_of(row, self.store.log.store_id), row.time, row.position, row.position)
+
+    def retract(self, position: int, at: int) -> None:
+        """A record is taken back: its windows are made again without it.
+
+        Args:
+            at: the position of the retraction; what came later is not in the windows yet.
+        """
         for side in self._sides:
-            side.retract(position)
+            side.retract(position, at)
         if self._joined is not None:
             self._joined.retract(position)
-        for n, operator in self._operators.items():
-            for element in operator.retract(position):
-                self._flow(element, n + 1)
+            return
+        first = next(iter(self.operators), None)
+        row = None if first is None else self.store.stored_at(position)
+        if first is None or row is None or not self.pipeline.source.pattern.wants(row):
+            return
 
-    def _flow(self, element: Element, n: int) -> None:
-        """An element from a step on, with retries around what raises."""
-        steps = self.pipeline.steps
+        def left(low: int, high: int) -> Iterator[Element]:
+            for other in between(self.store, self.pipeline.source.pattern, low, high, at):
+                yield from self._before(self._element(other), first)
+
+        for element in self._before(self._element(row), first):
+            for result in self.operators[first].retract(element, left):
+                self.flow(result, first + 1)
+
+    def _before(self, element: Element, stage: int) -> list[Element]:
+        """An element as it comes to a stage: the steps before it, but for sinks and what counts time."""
+        found = [element]
+        for n, step in enumerate(self.pipeline.steps[:stage]):
+            if not isinstance(step, (Sink, Throttle, Buffer)):
+                found = [out for one in found for out in self._run[n](one)]
+        return found
+
+    def flow(self, element: Element, n: int) -> None:
+        """An element from a step on."""
+        runs = self._run
+        while n < len(runs):
+            outs = self._attempted(runs[n], element)
+            if len(outs) != 1:
+                for out in outs:
+                    self.flow(out, n + 1)
+                return
+            element = outs[0]
+            n += 1
+        if self._collect is not None:
+            self._collect(element)
+
+    def _attempted(self, run: Run, element: Element) -> Any:
+        try:
+            return run(element)
+        except Late:
+            self._late(element)
+            return ()
+
+    def attempt(self, function: Callable[[], Any], element: Element) -> Any:
+        """Call what is a user's, with retries; None if it failed for good, and the element is then a dead letter
+        or `on_error`'s. What an attempt wrote is taken back."""
         unit = current(self.store.log)
+        mark = None if unit is None else unit.mark()
+        options = self.pipeline.options
         attempts = 0
         while True:
-            mark = None if unit is None else unit.mark()
             try:
-                outs = list(self._step(steps[n], element, n)) if n < len(steps) else [element]
-            except Late:
-                self._late(element)
-                return
-            except Exception as error:  # noqa: BLE001 - whatever a user's function raises
+                return function()
+            except Exception as error:
                 if unit is not None and mark is not None:
                     unit.reset(mark)
                 attempts += 1
-                if attempts > self.pipeline.options.retries:
+                if attempts > options.retries:
                     self._failed(error, element, attempts)
-                    return
-                continue
-            break
-        for out in outs:
-            if n >= len(steps):
-                if self._collect is not None:
-                    self._collect(out)
-            else:
-                self._flow(out, n + 1)
+                    return None
+                wait = options.backoff / 1e6 * 2 ** (attempts - 1)
+                if self.pause is not None and not self.pause(wait):
+                    raise Stopped from error
 
-    def _guarded(self, function: Callable[..., Any], *given: Any) -> Any:
-        return given if function is None else call(function, *given)
+    def _paired(self, function: Callable[..., Any] | None, given: tuple[Any, ...], element: Element) -> Any:
+        return given if function is None else self.attempt(lambda: call(function, *given), element)
 
-    def _step(self, step: Any, element: Element, n: int) -> Iterator[Element]:
+    # steps
+
+    def _compiled(self, step: Any, n: int) -> Run:
+        """What a step does with an element that is not withdrawn."""
+        if isinstance(step, (Aggregate, Reduce)):
+            scoped = Scoped(self.state, f"{self._prefix}{n}:")
+            made = Windowed(step, scoped, self.store.tz, self.pipeline.options.lateness, self.attempt)
+            self.operators[n] = made
+            return lambda element: () if element.withdrawn else made.take(element, self.watermark)
+        if isinstance(step, Sink):
+            return self._sink(step)
+        if isinstance(step, KeyBy):
+            return self._keyed(step)
+        run = self._plain(step, n)
+        return lambda element: (element,) if element.withdrawn else run(element)
+
+    def _plain(self, step: Any, n: int) -> Run:
         if isinstance(step, Filter):
-            if step.condition.matches(element.value):
-                yield element
-        elif isinstance(step, Map):
-            value = call(step.function, element.value)
-            if value is not None:
-                yield element.with_value(value)
-        elif isinstance(step, FlatMap):
-            for value in call(step.function, element.value) or ():
-                yield element.with_value(value)
-        elif isinstance(step, Enrich):
-            value = call(step.function, element.value, self.pipeline.biz)
-            yield element if value is None else element.with_value(value)
-        elif isinstance(step, KeyBy):
-            yield self._keyed(step, element)
-        elif isinstance(step, Throttle):
-            if self._passes(step, element, n):
-                yield element
-        elif isinstance(step, Buffer):
-            yield element
-        elif isinstance(step, Sink):
-            if self._sinks is not None:
-                self._sinks.write(step, element)
-            yield element
-        else:
-            yield from self._operators[n].take(element, self.watermark)
+            matches = step.condition.matches
+            return lambda e: (e,) if self.attempt(lambda: bool(matches(e.value)), e) else ()
+        if isinstance(step, Map):
+            function = step.function
 
-    def _keyed(self, step: KeyBy, element: Element) -> Element:
-        from dataclasses import replace
+            def mapped(element: Element) -> Iterable[Element]:
+                value = self.attempt(lambda: call(function, element.value), element)
+                return () if value is None else (element.with_value(value),)
 
-        found = []
-        for part in step.parts:
-            value = field_of(element, part) if isinstance(part, str) else call(part, element.value)
-            if value is MISSING:
-                self.count("unknown")
-                value = None
-            found.append(value)
-        key = found[0] if len(found) == 1 else tuple(found)
-        return replace(element, key=key, names=step.names)
+            return mapped
+        if isinstance(step, FlatMap):
+            many = step.function
+
+            def each(element: Element) -> Iterable[Element]:
+                values = self.attempt(lambda: list(call(many, element.value) or ()), element)
+                return [element.with_value(value) for value in values or ()]
+
+            return each
+        if isinstance(step, Enrich):
+            more, biz = step.function, self.pipeline.biz
+
+            def enriched(element: Element) -> Iterable[Element]:
+                found = self.attempt(lambda: (call(more, element.value, biz),), element)
+                if found is None:
+                    return ()
+                return (element,) if found[0] is None else (element.with_value(found[0]),)
+
+            return enriched
+        if isinstance(step, Throttle):
+            return lambda e: (e,) if self._passes(step, e, n) else ()
+        return lambda e: (e,)
+
+    def _sink(self, step: Sink) -> Run:
+        if self._sinks is None:
+            return lambda element: (element,)
+        write = self._sinks.write
+
+        def into(element: Element) -> Iterable[Element]:
+            self.attempt(lambda: write(step, element), element)
+            return (element,)
+
+        return into
+
+    def _keyed(self, step: KeyBy) -> Run:
+        names = step.names
+        parts = [as_field(part) if isinstance(part, str) else part for part in step.parts]
+
+        def one(part: Any, element: Element) -> Any:
+            if not isinstance(part, Field):
+                value = call(part, element.value)
+            else:
+                value = read(element.value, part)
+                if value is MISSING or value is None:
+                    self.count("unknown")
+                    return None
+            return int(value) if type(value) is float and value.is_integer() else value
+
+        def keyed(element: Element) -> Iterable[Element]:
+            if element.withdrawn:
+                return (element,)
+            found = self.attempt(lambda: [one(part, element) for part in parts], element)
+            if found is None:
+                return ()
+            key = found[0] if len(found) == 1 else tuple(found)
+            return (replace(element, key=key, names=names),)
+
+        return keyed
 
     def _passes(self, step: Throttle, element: Element, n: int) -> bool:
-        from .operators import key_text
-
         place = f"{self._prefix}throttle{n}:{key_text(element.key)}"
         last = self.state.get(place)
         if last is not None and element.time < last + step.micros:
@@ -258,9 +356,10 @@ class Runtime:
 
     # what goes wrong
 
-    def count(self, what: str) -> None:
+    def count(self, what: str, more: int = 1) -> None:
+        """Count what the stream's list shows."""
         place = f"{self._prefix}count:{what}"
-        self.state.put(place, self.state.get(place, 0) + 1)
+        self.state.put(place, self.state.get(place, 0) + more)
 
     def _late(self, element: Element) -> None:
         self.count("late")
@@ -276,7 +375,7 @@ class Runtime:
         unit = current(self.store.log)
         if unit is None:
             raise error
-        name, now, position = f"stream:{self._name}", self.store.now(), element.origin
+        name, now, position = f"stream:{self.name}", self.store.now(), element.origin
         data = as_value(element.value) if position is None else None
         key = None if position is not None else f"{element.time}-{element.order}"
 
@@ -301,26 +400,5 @@ class Runtime:
 
     def open(self) -> int:
         """How many windows and joins are open."""
-        found = sum(operator.open() for operator in self._operators.values())
+        found = sum(operator.open() for operator in self.operators.values())
         return found + (self._joined.open() if self._joined else 0) + sum(side.open() for side in self._sides)
-
-
-class _Scoped:
-    """A part of the state, under a prefix of its own."""
-
-    def __init__(self, state: State, prefix: str) -> None:
-        self._state = state
-        self._prefix = prefix
-
-    def get(self, key: str, default: Any = None) -> Any:
-        return self._state.get(self._prefix + key, default)
-
-    def put(self, key: str, value: Any) -> None:
-        self._state.put(self._prefix + key, value)
-
-    def drop(self, key: str) -> None:
-        self._state.drop(self._prefix + key)
-
-    def keys(self, prefix: str) -> list[str]:
-        cut = len(self._prefix)
-        return [key[cut:] for key in self._state.keys(self._prefix + prefix)]

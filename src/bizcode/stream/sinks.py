@@ -13,8 +13,7 @@ from ..plan.condition import is_number
 from ..plan.fields import MISSING
 from ..record import EVENT, MEASURE
 from ..unit import current
-from .element import Element, plain
-from .operators import field_of
+from .element import Element, field_of, plain
 from .steps import Aggregate, Sink
 
 if TYPE_CHECKING:
@@ -48,7 +47,10 @@ class Sinks:
         self._name = name or "stream"
 
     def write(self, sink: Sink, element: Element) -> None:
-        if sink.kind == "function":
+        """Write an element, in place of the ones that it corrects; of a withdrawn one only those go."""
+        if element.withdrawn:
+            self._withdraw(sink, element)
+        elif sink.kind == "function":
             call(sink.function, element.value)  # type: ignore[arg-type]
         elif sink.kind == "track":
             self._record(sink, element, EVENT, self._event(element), None)
@@ -73,6 +75,15 @@ class Sinks:
                 self._retract(self._id(sink, former))
         draft, _ = writer.draft(kind, sink.name, data, at=when.to_datetime(element.time), id=id, value=value)
         unit.append(draft)
+
+    def _withdraw(self, sink: Sink, element: Element) -> None:
+        if sink.kind in ("track", "measure"):
+            for former in element.ids[1:]:
+                self._retract(self._id(sink, former))
+        elif sink.kind == "view":
+            unit = current(self._store.log)
+            assert unit is not None
+            unit.put(f"view:{sink.name}", _place(element), None)
 
     def _retract(self, id: str) -> None:
         if self._store.log.position_of(id) is not None:
@@ -109,10 +120,8 @@ class Sinks:
     def _view(self, sink: Sink, element: Element) -> None:
         unit = current(self._store.log)
         assert unit is not None
-        key = element.key if isinstance(element.key, tuple) else (element.key,)
-        row = plain(element.value)
-        kept = orjson.dumps(row, default=str)
-        unit.put(f"view:{sink.name}", orjson.dumps(list(key), default=str).decode(), kept)
+        kept = orjson.dumps(plain(element.value), default=str)
+        unit.put(f"view:{sink.name}", _place(element), kept)
 
     def _action(self, sink: Sink, element: Element) -> None:
         assert sink.type is not None
@@ -124,3 +133,8 @@ class Sinks:
             )
         handle = getattr(self._pipeline.biz, sink.type)(id)
         getattr(handle, sink.name)(element.value)
+
+
+def _place(element: Element) -> str:
+    key = element.key if isinstance(element.key, tuple) else (element.key,)
+    return orjson.dumps(list(key), default=str).decode()

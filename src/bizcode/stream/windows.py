@@ -9,7 +9,7 @@ from .. import when
 from ..errors import InvalidQuery, InvalidTime
 from .steps import Window
 
-__all__ = ["assigned", "make"]
+__all__ = ["Assigner", "make"]
 
 DAY = 86_400_000_000
 _UNITS = {
@@ -47,20 +47,43 @@ def make(kind: str, size: Any, slide: Any = None) -> Window:
     )
 
 
-def assigned(window: Window, time: int, tz: ZoneInfo) -> list[tuple[int, int]]:
+class Assigner:
     """The windows [start, end) that hold an instant. Days and longer follow the business's calendar, shorter
     ones are aligned to the epoch in UTC."""
-    if window.kind == "tumbling" and window.unit is not None:
-        start = when.bucket(time, window.unit, tz)
-        return [(start, when.next_bucket(start, window.unit, tz))]
-    if window.slide % DAY == 0:
-        return _by_days(window, time, tz)
-    last = time // window.slide * window.slide
-    return [
-        (start, start + window.size)
-        for start in range(last, time - window.size, -window.slide)
-        if start <= time < start + window.size
-    ][::-1]
+
+    def __init__(self, window: Window, tz: ZoneInfo) -> None:
+        self.window = window
+        self._tz = tz
+        self._recent: list[tuple[int, int]] = []
+        self.fixed = window.unit is None and window.slide % DAY != 0
+        """Whether all windows are equally long."""
+        self.spans = self._one if self.fixed and window.slide == window.size else self._any
+
+    def _one(self, time: int) -> list[tuple[int, int]]:
+        start = time - time % self.window.size
+        return [(start, start + self.window.size)]
+
+    def _any(self, time: int) -> list[tuple[int, int]]:
+        window = self.window
+        if window.kind == "tumbling" and window.unit is not None:
+            return [self._calendar(time, window.unit)]
+        if not self.fixed:
+            return _by_days(window, time, self._tz)
+        last = time - time % window.slide
+        return [
+            (start, start + window.size)
+            for start in range(last, time - window.size, -window.slide)
+            if start <= time < start + window.size
+        ][::-1]
+
+    def _calendar(self, time: int, unit: str) -> tuple[int, int]:
+        for span in self._recent:
+            if span[0] <= time < span[1]:
+                return span
+        start = when.bucket(time, unit, self._tz)
+        span = (start, when.next_bucket(start, unit, self._tz))
+        self._recent = [span, *self._recent[:7]]
+        return span
 
 
 def _by_days(window: Window, time: int, tz: ZoneInfo) -> list[tuple[int, int]]:
