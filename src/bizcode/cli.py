@@ -49,11 +49,19 @@ def _existing(store: Path | None) -> Business:
 @app.command()
 def demo(
     store: Annotated[Path, typer.Option(help="Where the demo's store is kept.")] = Path("acme-demo"),
+    serve: Annotated[bool, typer.Option("--serve", help="Then open it in the dashboard.")] = False,
+    port: Annotated[int, typer.Option(help="The dashboard's port; 0 takes any that is free.")] = 8484,
 ) -> None:
     """Load a real business's purchase history (CDNOW, 1997 to 1998) and print what it says."""
     from .demo import demo as run_demo
 
     run_demo(store, _console())
+    if serve:
+        from .clock import ManualClock
+        from .demo import END
+
+        with Business(store, clock=ManualClock(END)) as biz:
+            _serve(biz, port=port)
 
 
 @app.command()
@@ -62,6 +70,14 @@ def run(
     store: _Store = None,
 ) -> None:
     """Launch a Startup (or a module's `biz`) and run the worker until SIGTERM or SIGINT."""
+    biz = _launched(file, store)
+    typer.echo(f"{biz} is running; SIGTERM or Ctrl-C ends it")
+    biz.run()
+    biz.close()
+
+
+def _launched(file: Path, store: Path | None) -> Business:
+    """The business of a file, with its Startup launched."""
     if not file.is_file():
         raise BizError(f"there is no file {str(file)!r}")
     sys.path.insert(0, str(file.resolve().parent))
@@ -87,13 +103,78 @@ def run(
             import asyncio
 
             asyncio.run(_await(launched))
-    typer.echo(f"{biz} is running; SIGTERM or Ctrl-C ends it")
-    biz.run()
-    biz.close()
+    return biz
 
 
 async def _await(awaitable: Any) -> Any:
     return await awaitable
+
+
+@app.command()
+def serve(
+    file: Annotated[
+        Path | None,
+        typer.Argument(help="A Python file as for `run`, for the goals and views that it defines."),
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="The address to listen on; others than this machine's demand a token.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port; 0 takes any that is free.")] = 8484,
+    token: Annotated[
+        str | None, typer.Option(help="What opens the dashboard and the API; better set BIZCODE_TOKEN.")
+    ] = None,
+    store: _Store = None,
+) -> None:
+    """Serve the dashboard, the JSON API and the ingestion of PostHog's and Segment's SDKs."""
+    with Business(store) if file is None else _launched(file, store) as biz:
+        _serve(biz, host=host, port=port, token=token)
+
+
+def _serve(biz: Business, **options: Any) -> None:
+    from .serve import run as serve_run
+    from .serve.server import write_key
+
+    def started(url: str) -> None:
+        typer.echo(f"Dashboard   {url}")
+        typer.echo(f"Write key   {write_key(biz)}   (for the SDKs of PostHog and Segment, host {url})")
+        typer.echo("SIGTERM or Ctrl-C ends it")
+
+    serve_run(biz, started=started, **options)
+
+
+@app.command()
+def keys(
+    add: Annotated[str | None, typer.Option(help="Make a key: write, read or admin.")] = None,
+    name: Annotated[str, typer.Option(help="What the new key is for.")] = "default",
+    tenant: Annotated[Optional[str], typer.Option(help="Whose data the new key reaches.")] = None,  # noqa: UP045
+    revoke: Annotated[Optional[str], typer.Option(help="Take a key back, by its text or id.")] = None,  # noqa: UP045
+    store: _Store = None,
+) -> None:
+    """The write keys and tokens of `bizcode serve`: list, make, take back."""
+    from .query.present import to_table
+    from .query.text import text_table
+    from .serve import Keys
+
+    with _existing(store) as biz:
+        known = Keys(biz.store)
+        if revoke is not None:
+            known.revoke(revoke)
+        if add is not None:
+            typer.echo(known.create(add, name, tenant))
+            return
+        rows = [
+            {
+                "scope": key.scope,
+                "name": key.name,
+                "tenant": key.tenant or "",
+                "key": key.text,
+                "id": key.id[:12],
+            }
+            for key in known.list()
+        ]
+        typer.echo(
+            text_table(to_table(rows, "keys")) if rows else "there are no keys yet: --add write makes one"
+        )
 
 
 @app.command()

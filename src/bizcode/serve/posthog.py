@@ -1,0 +1,183 @@
+"""PostHog's wire: what its SDKs send to /capture, /e, /i/v0/e and /batch, and ask of /flags and /decide.
+
+An event lands under its own name with its own properties, for the user `distinct_id`. `$identify` and
+`$create_alias` are events too, and merge two ids: the properties of a person (`$set`) stand among the event's
+own, so that audiences of experiments see them. An alias counts under the name given as `alias`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qs
+
+from .. import when
+from ..errors import InvalidTime
+from . import body, moment
+from .intake import Incoming
+from .refused import Refused
+
+__all__ = ["PATHS", "config", "flags", "incoming", "key_of", "payload"]
+
+PATHS = ("/capture", "/e", "/i/v0/e", "/batch")
+_PERSON = ("$identify", "$set")
+_SECRET = ("token", "api_key")
+
+
+def payload(raw: bytes, headers: dict[str, str], query: dict[str, str], limit: int) -> tuple[Any, int | None]:
+    """(the JSON, when the client says it sent it): plain, gzip, base64 or as a form's `data`."""
+    raw = body.unpacked(raw, headers, limit)
+    compression = query.get("compression", "")
+    if compression not in ("", "gzip", "gzip-js", "base64"):
+        raise Refused(415, f"compression={compression[:40]!r} isn't known: use gzip-js, base64, or none")
+    if raw[:5] == b"data=" or headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+        form = parse_qs(raw.decode("latin-1"), max_num_fields=20)
+        found = form.get("data", [""])[-1]
+        text = found.lstrip()
+        plain = text[:1] in ("{", "[")
+        raw = text.encode("latin-1") if plain else body.decoded(found, limit)
+    elif compression == "base64" and raw[:1] not in (b"{", b"["):
+        raw = body.decoded(raw.decode("latin-1"), limit)
+    sent = query.get("_")
+    return body.parse(raw), int(sent) * 1_000 if sent and sent.isdigit() and len(sent) == 13 else None
+
+
+def key_of(found: Any, query: dict[str, str]) -> str | None:
+    """The write key, wherever this SDK puts it."""
+    first: Any = found
+    if isinstance(found, Mapping):
+        for name in ("api_key", "token"):
+            if isinstance(found.get(name), str):
+                return found[name]
+        batch = found.get("batch")
+        first = batch[0] if isinstance(batch, list) and batch else found
+    elif isinstance(found, list) and found:
+        first = found[0]
+    if isinstance(first, Mapping):
+        properties = first.get("properties")
+        for place in (first, properties if isinstance(properties, Mapping) else {}):
+            for name in ("api_key", "token"):
+                if isinstance(place.get(name), str):
+                    return place[name]
+    return query.get("api_key") or query.get("token")
+
+
+def incoming(found: Any, sent: int | None, now: int) -> list[Incoming | str]:
+    """The events; a sentence in the place of each that can't be read."""
+    if isinstance(found, Mapping) and "batch" in found:
+        events = found["batch"]
+        if not isinstance(events, list):
+            raise Refused(400, f"batch is a list of events, not {_kind(events)}")
+        sent = _sent(found, sent)
+    elif isinstance(found, list):
+        events = found
+    elif isinstance(found, Mapping):
+        events, sent = [found], _sent(found, sent)
+    else:
+        raise Refused(400, f"the body is an event, a list of events or a batch, not {_kind(found)}")
+    if not events:
+        raise Refused(400, "the batch is empty: send at least one event")
+    made: list[Incoming | str] = []
+    for event in events:
+        try:
+            made.append(_one(event, sent, now))
+        except (Refused, InvalidTime) as error:
+            made.append(str(error))
+    return made
+
+
+def _sent(found: Mapping[str, Any], known: int | None) -> int | None:
+    given = found.get("sent_at", found.get("sentAt"))
+    try:
+        return known if given is None else moment.instant(given)
+    except InvalidTime as error:
+        raise Refused(400, f"sent_at: {error}") from error
+
+
+def _one(event: Any, sent: int | None, now: int) -> Incoming:
+    if not isinstance(event, Mapping):
+        raise Refused(400, f"an event is an object, not {_kind(event)}")
+    name = event.get("event")
+    if not isinstance(name, str):
+        raise Refused(400, "the event has no name: set event to a text")
+    given = event.get("properties")
+    if given is not None and not isinstance(given, Mapping):
+        raise Refused(400, f"properties is an object, not {_kind(given)}")
+    data = dict(given or {})
+    user = identifier(event.get("distinct_id", data.pop("distinct_id", None)), "distinct_id")
+    for part in _SECRET:
+        data.pop(part, None)
+    for part in ("$set", "$set_once"):
+        if isinstance(event.get(part), Mapping) and part not in data:
+            data[part] = event[part]
+    merge = None
+    if name in _PERSON:
+        data = _person(data)
+    if name == "$identify":
+        anonymous = event.get("$anon_distinct_id", data.get("$anon_distinct_id"))
+        if anonymous is not None:
+            merge = (identifier(anonymous, "$anon_distinct_id"), user, False)
+    elif name in ("$create_alias", "$merge_dangerously"):
+        merge = (user, identifier(data.get("alias"), "alias"), True)
+    at, useless = _when(event, sent, now)
+    if useless:
+        data["$timestamp_given"] = event.get("timestamp")
+    return Incoming(name, data, when.to_datetime(at), event.get("uuid"), user, merge)
+
+
+def _person(data: dict[str, Any]) -> dict[str, Any]:
+    known = {}
+    for part in ("$set_once", "$set"):
+        found = data.pop(part, None)
+        known |= found if isinstance(found, Mapping) else {}
+    return {**data, **known}
+
+
+def _when(event: Mapping[str, Any], sent: int | None, now: int) -> tuple[int, bool]:
+    given = moment.instant(event.get("timestamp"))
+    offset = event.get("offset")
+    if given is None and isinstance(offset, (int, float)) and 0 <= offset < 1e12:
+        return now - int(offset * 1_000), False
+    return moment.corrected(given, sent, now)
+
+
+def identifier(value: Any, what: str) -> str:
+    """A user's id: text, or a number's text. Raises Refused that names the field."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str) or not value.strip():
+        raise Refused(400, f"the event has no {what}: set it to the user's id")
+    if len(value) > 400:
+        raise Refused(400, f"{what} has {len(value)} characters, at most 400 are taken")
+    return value
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+def flags(query: dict[str, str]) -> dict[str, Any]:
+    """No flags, in the form that the SDK's version understands."""
+    if query.get("v") == "2":
+        return {"flags": {}, "errorsWhileComputingFlags": False, "requestId": "0", **config()}
+    return {"featureFlags": {}, "featureFlagPayloads": {}, "errorsWhileComputingFlags": False, **config()}
+
+
+def config() -> dict[str, Any]:
+    """What the JavaScript SDK asks before it begins: nothing to record, to survey or to load."""
+    return {
+        "supportedCompression": ["gzip", "gzip-js", "base64"],
+        "hasFeatureFlags": False,
+        "sessionRecording": False,
+        "surveys": False,
+        "heatmaps": False,
+        "capturePerformance": False,
+        "autocapture_opt_out": True,
+        "captureDeadClicks": False,
+        "autocaptureExceptions": False,
+        "isAuthenticated": False,
+        "siteApps": [],
+        "toolbarParams": {},
+        "config": {"enable_collect_everything": False},
+    }
