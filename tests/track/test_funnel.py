@@ -290,3 +290,11 @@ def test_refusals(biz):
         biz.track.funnel([biz.step("A").optional(), "B"])
     with pytest.raises(InvalidQuery):
         biz.track.funnel("A")
+
+
+def test_a_condition_on_one_step_only_whatever_was_written_first(biz):
+    for n in range(40):
+        biz.track[("Other", "View", "Purchase")[n % 3]](user_id=f"u{n % 4}", plan="pro" if n % 2 else "free")
+    first = biz.step("Purchase").where(plan="pro", user_id__in=["u1", "u2"])
+    for steps in (["View", first], [first, "View"], [first, "Other", biz.step("View").where(plan="free")]):
+        assert biz.track.funnel(steps).run().steps[0].count > 0

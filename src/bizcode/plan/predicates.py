@@ -57,15 +57,20 @@ def fields(condition: Condition) -> set[tuple[str, ...]]:
 
 def predicate(condition: Condition, piece: Piece, parameters: Parameters) -> str:
     """SQL of a condition that needs no Python."""
+    before = len(parameters.values)
     if isinstance(condition, And):
         parts = [predicate(item, piece, parameters) for item in condition.items]
         if "FALSE" in parts:
+            del parameters.values[before:]  # a statement may have no value that it doesn't name
             return "FALSE"
         parts = [part for part in parts if part != "TRUE"]
         return f"({' AND '.join(parts)})" if parts else "TRUE"
     if isinstance(condition, Or):
         parts = [predicate(item, piece, parameters) for item in condition.items]
-        return "TRUE" if "TRUE" in parts else _any(parts)
+        if "TRUE" in parts:
+            del parameters.values[before:]
+            return "TRUE"
+        return _any(parts)
     if isinstance(condition, Not):
         return f"NOT {predicate(condition.item, piece, parameters)}"
     if isinstance(condition, Compare):

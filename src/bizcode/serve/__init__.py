@@ -37,7 +37,7 @@ def __getattr__(name: str) -> Any:
     try:
         module = import_module(f".{_LAZY[name]}", __name__)
     except ImportError as error:
-        if error.name is None or error.name.partition(".")[0] not in ("starlette", "uvicorn", "anyio"):
+        if error.name is None or error.name.partition(".")[0] != "uvicorn":
             raise
-        raise BizError("bizcode.serve needs starlette and uvicorn: pip install 'bizcode[serve]'") from error
+        raise BizError("this part of bizcode.serve needs uvicorn: pip install 'bizcode[serve]'") from error
     return getattr(module, name)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from ..errors import InvalidValue
+from .api.router import Api
 from .gate import Gate
 from .intake import Intake
 from .limits import Limiter
+from .live import Live
 from .refused import Refused
 from .wires import Wires, respond
 
@@ -52,7 +55,9 @@ class App:
         self.gate = Gate(biz.store, token)
         self.limiter = None if rate is None else Limiter(rate, rate * 2)
         self.max_body = max_body
+        self.live = Live(self)
         self._wires = Wires(self)
+        self._api = Api(self)
         self._lock = threading.Lock()
         self._tenants: dict[str, Business] = {}
         self._intakes: dict[int, Intake] = {}
@@ -84,7 +89,8 @@ class App:
         return found
 
     def close(self) -> None:
-        """Store what waits and close the tenants' businesses. Twice is fine."""
+        """Store what waits, end live connections and close the tenants' businesses. Twice is fine."""
+        self.live.stop()
         for intake in self._intakes.values():
             intake.close()
         for biz in self._tenants.values():
@@ -104,18 +110,18 @@ class App:
         path = path.rstrip("/")
         if self._wires.answers(path):
             await self._wires(scope, receive, send, path)
+        elif path == "/api" or path.startswith("/api/"):
+            await self._api(scope, receive, send, path)
         else:
             told = Refused(404, f"there is nothing at {path[:100] or '/'}")
             await respond(send, 404, orjson.dumps(told.body()), [(b"content-type", b"application/json")])
 
     async def _lifespan(self, receive: Any, send: Any) -> None:
-        import anyio.to_thread
-
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
                 await send({"type": "lifespan.startup.complete"})
             else:
-                await anyio.to_thread.run_sync(self.close)
+                await asyncio.to_thread(self.close)
                 await send({"type": "lifespan.shutdown.complete"})
                 return

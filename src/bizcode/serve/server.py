@@ -55,7 +55,7 @@ def run(
     made = app(biz, token=token, **options)
     listener = _listen(host, port)
     config = _config(made)
-    server = uvicorn.Server(config)
+    server = _Server(config, made)
 
     async def serve() -> None:
         task = asyncio.ensure_future(server.serve(sockets=[listener]))
@@ -86,7 +86,7 @@ def background(biz: Business, *, port: int = 0, **options: Any) -> Iterator[str]
     made = app(biz, **options)
     listener = _listen("127.0.0.1", port)
     config = _config(made)
-    server = uvicorn.Server(config)
+    server = _Server(config, made)
     ready = threading.Event()
 
     async def serve() -> None:
@@ -102,6 +102,7 @@ def background(biz: Business, *, port: int = 0, **options: Any) -> Iterator[str]
     try:
         yield _url("127.0.0.1", listener)
     finally:
+        made.live.stop()
         server.should_exit = True
         thread.join()
         made.close()
@@ -115,6 +116,18 @@ def write_key(biz: Business) -> str:
     keys = Keys(biz.store)
     known = [key.text for key in keys.list() if key.scope == "write" and key.tenant is None]
     return known[0] if known else keys.create("write")
+
+
+class _Server(uvicorn.Server):
+    """Ends live connections first: they would hold the end up until the grace is over."""
+
+    def __init__(self, config: uvicorn.Config, made: App) -> None:
+        super().__init__(config)
+        self._made = made
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        self._made.live.stop()
+        super().handle_exit(sig, frame)
 
 
 def _loop(config: uvicorn.Config, serve: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
-import anyio.to_thread
 import orjson
 
 from ..errors import BizError
@@ -143,7 +143,7 @@ async def _work(raw: bytes, function: Any, *given: Any) -> Any:
     """Small bodies are taken apart here, large ones on another thread, so that nobody waits for them."""
     if len(raw) < _BIG and raw[:2] != b"\x1f\x8b":
         return function(*given)
-    return await anyio.to_thread.run_sync(function, *given)
+    return await asyncio.to_thread(function, *given)
 
 
 def _cors(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
