@@ -81,6 +81,11 @@ class Business:
         )
         self.store.writer.guards.append(_quota_guard(self.store))
         self.store.writer.guards.append(_experiment_guard(self.store))
+        self.store.erasing.append(partial(_rollups_erase, self.store))
+        if self.store.log.cached("define:rollup") and not self.store.log_readonly:
+            from .measure.rollup import resume
+
+            resume(self.store)
         self.store.writer.attribute = lambda *given: self.experiment.attribute(*given)
 
     # the doors
@@ -411,3 +416,12 @@ def _experiment_guard(store: Store) -> Any:
         return guard(tx, drafts)
 
     return check
+
+
+def _rollups_erase(store: Store, positions: Any) -> Any:
+    """What rollups do with samples that are being erased; imported when there is a rollup."""
+    if not store.log.cached("define:rollup"):
+        return None
+    from .measure.rollup import erasing
+
+    return erasing(store, positions)

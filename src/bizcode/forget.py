@@ -37,9 +37,13 @@ def forget(store: Store, user: str) -> int:
     positions = _positions(store, ids)
     gone = [key for key, value in merges if ids & set(_ids(value))]
     entities = sorted({row.entity for row in store.log.at(positions) if row.entity is not None})
+    prepared = [prepare(positions) for prepare in store.erasing]
     draft, _ = store.writer.draft(SYSTEM, "forget", {"records": len(positions)})
 
     def erase(tx: Transaction) -> None:
+        for also in prepared:
+            if also is not None:
+                also(tx)
         tx.erase(positions)
         for key in gone:
             tx.delete("merge", key)

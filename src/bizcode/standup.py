@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .errors import InvalidQuery
 from .query import Lazy
 
 __all__ = ["standup"]
@@ -64,7 +65,10 @@ def _moved(biz: Any) -> list[str]:
         if change.current or change.previous:
             found.append(_line(name, change))
     for name in biz.measure.names().run():
-        change = biz.measure[name].sum().since("1d").vs("prev").run()
+        try:
+            change = biz.measure[name].sum().since("1d").vs("prev").run()
+        except InvalidQuery:  # the samples of the day before are deleted already
+            continue
         if change.current or change.previous:
             found.append(_line(f"{name} (sum)", change))
     return found

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .alert import Alerts
     from .consume import Consumers
     from .engine import Engine
+    from .log import Transaction
 
 __all__ = ["Store", "tenant_directory"]
 
@@ -83,6 +84,8 @@ class Store:
         self.writer.written = self._written
         self.derived: dict[str, Callable[[], None]] = {}
         """What rebuilds each read model of this process; `forget` calls them."""
+        self.erasing: list[Callable[[Sequence[int]], Callable[[Transaction], None] | None]] = []
+        """Told the positions that `forget` is about to erase; what each gives back runs in the transaction."""
         self._upkeep_lock = threading.Lock()
         self._since_upkeep = 0
 

@@ -188,6 +188,16 @@ class Consumers:
         finally:
             self._local.inside = False
 
+    def catch_up(self, name: str) -> bool:
+        """Let a consumer take what there is, in this thread; True if it is up to date then. False where another
+        process is at it, or there is none of that name in this process."""
+        consumer = self._consumers.get(name)
+        if consumer is None:
+            return False
+        self.store.log.flush()
+        self._exhaust(consumer, lambda _: True)
+        return not self._behind(consumer)
+
     def _exhaust(self, consumer: Consumer, pause: Callable[[float], bool]) -> bool:
         """Batches of one consumer until there is nothing new; True if there was any."""
         if not self._behind(consumer):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from .. import when
 from ..errors import InvalidQuery
+from ..plan.rollup import DEFINED
 from ..plan.select import Aggregate, Dimension
 from ..plan.sql import Parameters
 from ..record import MEASURE
@@ -16,7 +17,10 @@ from . import buckets
 from .engine import Session
 from .relation import VALUE, Column, Relation
 
-__all__ = ["aggregate", "compile_aggregate", "decode", "extent"]
+if TYPE_CHECKING:
+    from .levels import Levels
+
+__all__ = ["aggregate", "compile_aggregate", "decode", "extent", "rolled_up"]
 
 EXACT_ROWS = 500_000
 """Up to so many rows sums are compensated (Kahan): the last digit doesn't depend on the order."""
@@ -142,6 +146,8 @@ def _value(session: Session, query: Aggregate, relation: Relation) -> str:
         return "arg_max(x, (moment, position))"
     if operation == "rate":
         return _sum(session, query, relation) if query.argument[1] else "count(*)"
+    if operation == "values":
+        return "list(CAST(x AS DOUBLE))"
     raise InvalidQuery(f"unknown aggregation {operation!r}")
 
 
@@ -155,7 +161,14 @@ def _sum(session: Session, query: Aggregate, relation: Relation) -> str:
 
 
 def aggregate(session: Session, query: Aggregate) -> Any:
-    """The answer: a number, None where there is nothing to answer from, or an ordered mapping of groups."""
+    """The answer: a number, None where there is nothing to answer from, or an ordered mapping of groups.
+
+    Raises:
+        InvalidQuery: the samples that it needs were deleted, and no rollup stands for them.
+    """
+    found = rolled_up(session, query)
+    if found is not None:
+        return _from_levels(session, query, found)
     if query.operation in ("current", "first", "last") and not query.by:
         return _edge(session, query)
     compiled = compile_aggregate(session, query)
@@ -166,6 +179,42 @@ def aggregate(session: Session, query: Aggregate) -> Any:
             return _rate(session, query, value, *_rate_range(session, query))
         return value
     return _grouped(session, query, compiled, found)
+
+
+def rolled_up(session: Session, query: Aggregate) -> Levels | None:
+    """The rollups that answer a question, None: the records do. Raises InvalidQuery."""
+    if query.select.kind != MEASURE or not session.engine.log.cached(DEFINED):
+        return None
+    from .levels import levels_of
+
+    return levels_of(session, query)
+
+
+def _from_levels(session: Session, query: Aggregate, levels: Levels) -> Any:
+    def raw(plain: Aggregate) -> list[tuple[tuple[Any, ...], Any]]:
+        if not query.by:
+            if plain.operation == "last":
+                return [((), _edge(session, plain))]
+            compiled = compile_aggregate(session, plain)
+            return [((), number(row[0])) for row in session.fetch(compiled.sql, compiled.parameters)]
+        compiled = compile_aggregate(session, plain)
+        return _decoded(session, query, compiled, session.fetch(compiled.sql, compiled.parameters))
+
+    rows = [(key, levels.value(cell)) for key, cell in levels.groups(raw).items()]
+    first = levels.state.first
+    if not query.by:
+        value = rows[0][1] if rows else levels.nothing()
+        return (
+            _rate(session, query, value, *_rate_range(session, query, first))
+            if query.operation == "rate"
+            else value
+        )
+    if query.bucket is None:
+        rows.sort(key=lambda row: _by_key(row[0]))
+        rows.sort(key=lambda row: (row[1] is None, -row[1] if row[1] is not None else 0))
+        stop = None if query.limit is None else query.offset + query.limit
+        rows = rows[query.offset : stop]
+    return _shaped(session, query, rows, first)
 
 
 def _edge(session: Session, query: Aggregate) -> Any:
@@ -207,8 +256,11 @@ def number(value: Any) -> Any:
     return value
 
 
-def _rate_range(session: Session, query: Aggregate) -> tuple[int, int]:
+def _rate_range(session: Session, query: Aggregate, first: int | None = None) -> tuple[int, int]:
+    """The range's ends; `first` is the time of the earliest sample, if it was deleted since."""
     low, high = extent(session, query)
+    if first is not None and session.range(query.select).bounds[0] is None:
+        low = min(low, first)
     _, until = session.range(query.select).bounds
     return low, session.now if until is None else min(high, until)
 
@@ -239,6 +291,13 @@ def decode(
 def _grouped(
     session: Session, query: Aggregate, compiled: Compiled, found: list[tuple[Any, ...]]
 ) -> dict[Any, Any]:
+    return _shaped(session, query, _decoded(session, query, compiled, found))
+
+
+def _decoded(
+    session: Session, query: Aggregate, compiled: Compiled, found: list[tuple[Any, ...]]
+) -> list[tuple[tuple[Any, ...], Any]]:
+    """(key, value) of each row, the keys as the result shows them."""
     by = query.by
     at = next((n for n, d in enumerate(by) if d.kind == "bucket"), None)
     starts: dict[int, int] = {}
@@ -251,6 +310,15 @@ def _grouped(
             for n, dimension in enumerate(by)
         )
         rows.append((key, number(row[-1])))
+    return rows
+
+
+def _shaped(
+    session: Session, query: Aggregate, rows: list[tuple[tuple[Any, ...], Any]], first: int | None = None
+) -> dict[Any, Any]:
+    """The mapping of a result: empty buckets filled, rates divided by their time."""
+    by = query.by
+    at = next((n for n, d in enumerate(by) if d.kind == "bucket"), None)
     if at is not None:
         rows = _filled(session, query, at, rows)
         if query.operation == "rate":
@@ -258,7 +326,7 @@ def _grouped(
         stop = None if query.limit is None else query.offset + query.limit
         rows = rows[query.offset : stop]
     elif query.operation == "rate":
-        low, high = _rate_range(session, query)
+        low, high = _rate_range(session, query, first)
         rows = [(key, _rate(session, query, value, low, high)) for key, value in rows]
     return _mapping([(key[0] if len(by) == 1 else key, value) for key, value in rows])
 

@@ -32,7 +32,7 @@ class Column:
     kind: "position", "timestamp", "user" (merged; with name "raw" as it was written), "name",
     "number" (BIGINT if only integers occur, else
     DOUBLE), "key" (typed if one type occurs, else JSON text; NULL if missing or null), "text", "flag"
-    (BOOLEAN of a condition), "experiment" (the variant), "exists".
+    (BOOLEAN of a condition), "experiment" (the variant), "exists", "named" (BOOLEAN: it was given an id).
     """
 
     kind: str
@@ -293,7 +293,7 @@ def _type(column: Column, reading: str) -> str:
         return "BIGINT"
     if column.kind == "timestamp":
         return "TIMESTAMPTZ"
-    if column.kind in ("flag", "exists"):
+    if column.kind in ("flag", "exists", "named"):
         return "BOOLEAN"
     return {"int": "BIGINT", "double": "DOUBLE", "bool": "BOOLEAN"}.get(reading, "VARCHAR")
 
@@ -304,6 +304,8 @@ def _expression(column: Column, source: Source, reading: str, parameters: Parame
         return column.kind
     if column.kind == "user":
         return '"user"'
+    if column.kind == "named":
+        return "id IS NOT NULL"
     if column.kind == "name":
         return literal(source.name) if source.name is not None else "name"
     if column.kind == "experiment":

@@ -10,6 +10,7 @@ from ..query import Lazy
 from ..query.schema import names
 from ..record import MEASURE
 from .metric import MetricDoor
+from .rollup import RollupInfo, infos
 
 if TYPE_CHECKING:
     from ..store import Store
@@ -47,6 +48,10 @@ class Measure:
     def names(self) -> Lazy[list[str]]:
         """The names of the metrics seen, in alphabetical order."""
         return Lazy(lambda: names(self._store.engine, MEASURE), "metric", self._store.engine)
+
+    def rollups(self) -> Lazy[list[RollupInfo]]:
+        """Every rollup: what it keeps, how far it is."""
+        return Lazy(lambda: infos(self._store), "rollups", self._store.engine)
 
     def __repr__(self) -> str:
         return "biz.measure"

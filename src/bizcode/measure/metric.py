@@ -208,6 +208,46 @@ class MetricDoor(MetricSelection):
                 f"{self.name} is used as a {known}, it can't be used as a {kind}: choose another name"
             )
 
+    def rollup(
+        self,
+        granularity: Any = None,
+        aggregates: Any = ("sum", "count", "avg", "min", "max"),
+        retention: Any = None,
+        *,
+        tags: Any = None,
+        from_: str | None = None,
+        to: str | None = None,
+    ) -> Any:
+        """Keep the metric's numbers by buckets of the calendar, and forget what is older than it need be.
+
+        Queries then choose by themselves: the coarsest rollup that answers exactly, the samples where none does,
+        and past the samples' retention the rollup. It is filled from all history, kept up to date by the worker
+        or `drain()`, and durable: any program that opens the store keeps it up.
+
+        Args:
+            granularity: of "minute" "hour" "day" "week" "month" "quarter" "year".
+            aggregates: of "sum" "count" "avg" "min" "max" "percentiles" "last". The count is always kept.
+                Percentiles are a sketch with a relative error of at most 1 %.
+            retention: how long what is kept, like {"raw": "7d", "hour": "90d"}; what is not named is kept for
+                ever. A bucket's samples are deleted once all of it has passed.
+            tags: only these tags are told apart; default all but those that name a user.
+            from_, to: roll one granularity up from a finer one by hand, after catching up; `to` is kept from
+                then on.
+        Returns:
+            the Rollup, or with from_ and to how many cells were written.
+        Raises:
+            InvalidQuery: unknown granularities or aggregates, a retention shorter than its granularity.
+            InvalidTime: a retention that is no duration. AlreadyExists: the metric has another rollup.
+            NotFound: without any option, or by hand, and there is no rollup.
+        """
+        from .rollup import by_hand, define, known
+
+        if from_ is not None or to is not None:
+            return by_hand(self.store, self.name, from_, to)
+        if granularity is None:
+            return known(self.store, self.name)
+        return define(self.store, self.name, granularity, aggregates, retention, tags)
+
     def where(self, *conditions_: Any, **tags: Any) -> MetricSelection:  # type: ignore[override]
         """Only samples that meet the conditions; see `Selection.where`."""
         found = conditions(conditions_, tags, self.store.tz)

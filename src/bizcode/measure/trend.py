@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from ..engine.aggregate import aggregate
+from ..engine.levels import require_raw
 from ..engine.relation import VALUE, Column
 from ..errors import InvalidQuery
 from ..plan.select import Aggregate, Dimension, Select
@@ -52,6 +53,7 @@ class TrendQuery(Selection, Query[Trend]):
 
     def run(self) -> Trend:
         with self.engine.session() as session:
+            require_raw(session, self.select, "trend()")
             parameters = Parameters()
             columns = {"moment": Column("timestamp"), "x": Column("number", VALUE)}
             relation = session.relation(self.select, columns, parameters)

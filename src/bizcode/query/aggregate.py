@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from .. import when
-from ..engine.aggregate import aggregate, compile_aggregate
+from ..engine.aggregate import aggregate, compile_aggregate, rolled_up
 from ..errors import InvalidQuery
 from ..plan.select import Aggregate, Select, dimension
 from .base import Query
@@ -122,10 +122,20 @@ class AggregateQuery(Selection, Query[Any]):
         return aggregate(session, replace(plan, select=select))
 
     def sql(self) -> str:
-        """The SQL that answers it, with its parameters below as comments."""
+        """The SQL that answers it, with its parameters below as comments. Of a metric with a rollup it says
+        which part of the range comes from which granularity, and which from the samples."""
         with self.engine.session() as session:
-            compiled = compile_aggregate(session, self.plan)
-        return shown(compiled.sql, compiled.parameters.values)
+            levels = rolled_up(session, self.plan)
+            plans = (
+                [self.plan]
+                if levels is None
+                else [levels.plain(p) for p in levels.pieces if p.source == "raw"]
+            )
+            texts = [] if levels is None else list(levels.lines())
+            for plan in plans:
+                compiled = compile_aggregate(session, plan)
+                texts.append(shown(compiled.sql, compiled.parameters.values))
+        return "\n".join(texts)
 
 
 def shown(sql: str, values: list[Any]) -> str:

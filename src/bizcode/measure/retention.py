@@ -1,0 +1,167 @@
+"""What a rollup no longer keeps is deleted for good, by the business's clock: samples, and cells of each
+granularity."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from .. import when
+from ..consume.consumer import position_of
+from ..engine.cells import Cells
+from ..engine.relation import Column
+from ..log import Transaction
+from ..plan.rollup import DEFINED, STATES, Rollup, State, consumer, key, space
+from ..plan.select import Select
+from ..plan.sql import Parameters
+from ..record import MEASURE
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..store import Store
+
+__all__ = ["Retention"]
+
+_CHUNK = 5_000
+_SMALL = 100_000
+_SHARE = 0.05
+"""A larger file is written anew only once this share of it is to be deleted: it would be rewritten at each
+bucket's end otherwise. Until then no query reads what is due."""
+
+_POSITIONS = 50_000
+
+
+class Retention:
+    """Due whenever a bucket has passed one of the retentions."""
+
+    def __init__(self, store: Store, name: str) -> None:
+        self.name = f"{consumer(name)}:retention"
+        self._store = store
+        self._metric = name
+
+    def _rollup(self) -> Rollup | None:
+        kept = self._store.log.cached(DEFINED).get(self._metric)
+        return None if kept is None else Rollup.parse(self._metric, kept)
+
+    def due(self) -> int | None:
+        rollup = self._rollup()
+        if rollup is None or not rollup.retention or self._store.log_readonly:
+            return None
+        store = self._store
+        now = store.now()
+        state = State.parse(store.log.get(STATES, self._metric))
+        dues = []
+        for source, length in rollup.retention:
+            cut = rollup.cut(source, now, store.tz)
+            assert cut is not None
+            done = state.cuts.get(source)
+            if done is None or done < cut:
+                return now
+            unit = rollup.levels[0] if source == "raw" else source
+            end = when.next_bucket(done, unit, store.tz)
+            dues.append(max(now + 1, when.shift(end, when.duration(length), store.tz)))
+        return min(dues)
+
+    def tick(self, now: int) -> None:
+        rollup = self._rollup()
+        if rollup is None:
+            return
+        store = self._store
+        if not store.consumers.catch_up(consumer(self._metric)):
+            return  # another process is filling the cells: its samples are needed yet
+        for source, _ in rollup.retention:
+            cut = rollup.cut(source, now, store.tz)
+            assert cut is not None
+            done = State.parse(store.log.get(STATES, self._metric)).cuts.get(source)
+            if done is not None and done >= cut:
+                continue
+            if source == "raw":
+                self._delete_samples(rollup, cut)
+            else:
+                self._delete_cells(rollup, source, cut)
+
+    def _passed(self, tx: Transaction, source: str, cut: int, deleted: bool, cells: int = 0) -> None:
+        state = State.parse(tx.get(STATES, self._metric))
+        complete, counts = dict(state.complete), dict(state.cells)
+        if deleted:
+            complete[source] = max(cut, complete.get(source, cut))
+        if cells:
+            counts[source] = max(0, counts.get(source, 0) - cells)
+        cuts = {**state.cuts, source: cut}
+        tx.put(STATES, self._metric, state.moved(complete=complete, cuts=cuts, cells=counts).dump())
+
+    def _delete_cells(self, rollup: Rollup, level: str, cut: int) -> None:
+        store = self._store
+        cells = Cells(store.log, rollup)
+        gone = [key(bucket, tags) for bucket, tags, _ in cells.keys(level, None, cut)]
+        # First nobody reads them any more, then they go, in short transactions.
+        with store.log.transaction() as tx:
+            self._passed(tx, level, cut, bool(gone), len(gone))
+        for start in range(0, len(gone), _CHUNK):
+            with store.log.transaction() as tx:
+                for at in gone[start : start + _CHUNK]:
+                    tx.delete(space(level, self._metric), at)
+
+    def _delete_samples(self, rollup: Rollup, cut: int) -> None:
+        store = self._store
+        reached = position_of(store, consumer(self._metric)) or 0
+        found, given, retracted = self._samples(cut, reached)
+        sealed = self._worthwhile(found)
+        named = {int(position) for position in given}
+
+        def also(tx: Transaction) -> None:
+            to = store.segments.catalog().sealed_to
+            whole = [int(p) for p in sealed if p > to or int(p) in named]
+            for start in range(0, len(whole), _POSITIONS):
+                tx.erase(whole[start : start + _POSITIONS])
+            for position in retracted:
+                tx.delete("retracted", f"{position:020d}")
+            self._passed(tx, "raw", cut, len(found) > 0)
+
+        if len(sealed):
+            store.segments.erase(sealed, also)
+            store.log.vacuum()
+        else:
+            with store.log.transaction() as tx:
+                self._passed(tx, "raw", cut, len(found) > 0)
+
+    def _samples(self, cut: int, reached: int) -> tuple[np.ndarray, np.ndarray, list[int]]:
+        """Positions of the samples before the cut that the cells hold; of those with an id of their own; of
+        those that were retracted."""
+        import numpy as np
+
+        store = self._store
+        select = Select(kind=MEASURE, names=(self._metric,), until=when.to_datetime(cut))
+        columns = {"position": Column("position"), "named": Column("named")}
+        with store.engine.session() as session:
+            parameters = Parameters()
+            relation = session.relation(select, columns, parameters)
+            sql = f"SELECT position, named FROM ({relation.sql}) WHERE position <= {reached}"
+            held: dict[str, Any] = session.cursor.execute(sql, parameters.values).fetchnumpy()
+            taken_back = sorted(session.view.retracted.get((MEASURE, self._metric), ()))
+        found = np.asarray(held["position"], np.int64)
+        given = found[np.asarray(held["named"], bool)] if len(found) else found
+        rows = [*store.log.at(taken_back), *store.segments.at(taken_back)] if taken_back else []
+        old = sorted(
+            {row.position for row in rows if row.time < cut and self._settled(row.position, reached)}
+        )
+        found = np.unique(np.concatenate([found, np.asarray(old, np.int64)]))
+        return found, np.concatenate([given, np.asarray(old, np.int64)]), old
+
+    def _settled(self, position: int, reached: int) -> bool:
+        kept = self._store.log.get("retracted", f"{position:020d}")
+        return kept is not None and orjson.loads(kept)["at"] <= reached
+
+    def _worthwhile(self, found: np.ndarray) -> np.ndarray:
+        """The positions without those of large files of which only little is to be deleted."""
+        import numpy as np
+
+        left = np.ones(len(found), bool)
+        for segment in self._store.segments.catalog().of(MEASURE, self._metric):
+            start = found.searchsorted(segment.first_position)
+            end = found.searchsorted(segment.last_position, side="right")
+            if segment.rows > _SMALL and 0 < end - start < segment.rows * _SHARE:
+                left[start:end] = False
+        return found[left]
