@@ -141,6 +141,17 @@ class Store:
         found = self.log.at([position]) or self.segments.at([position])
         return found[0] if found else None
 
+    def stored(self, positions: list[int]) -> list[Stored]:
+        """The facts at some positions, in the order asked for; erased ones are left out."""
+        sealed = self.segments.catalog().sealed_to
+        rows = self.log.at([p for p in positions if p > sealed])
+        rows += self.segments.at([p for p in positions if p <= sealed])
+        found = {row.position: row for row in rows}
+        missing = [p for p in positions if p not in found]
+        # Sealed in between.
+        found |= {row.position: row for row in (self.segments.at(missing) if missing else [])}
+        return [found[p] for p in positions if p in found]
+
     def position_of(self, id: str) -> int | None:
         """The position of a record's id, None if there is none."""
         return self.log.position_of(id)

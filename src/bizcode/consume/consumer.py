@@ -29,6 +29,9 @@ __all__ = ["Consumer", "Handler", "Pattern", "Stopped", "call", "position_of"]
 BATCH = 1_000
 RETRIES = 3
 CONFLICTS = 20
+RANGE, RANGE_FROM = 200_000, 2_000
+"""How many positions are taken at once where a consumer can, and from how many on it is worth it."""
+
 STRIDE = 5_000
 """A position that moved over records that nobody wanted is written once in so many."""
 
@@ -104,6 +107,7 @@ class Consumer:
     function: Callable[[Any], Any] | None = None
     handler: Handler | None = None
     batches: Callable[[UnitOfWork, list[Stored]], None] | None = None
+    ranges: Callable[[UnitOfWork, int, int], bool] | None = None
     reload: Callable[[], None] | None = None
     durable: bool = True
     begin: int = 0
@@ -116,6 +120,7 @@ class Consumer:
     position: int = -1
     pause: Callable[[float], bool] | None = None
     _written: int = -1
+    _one_by_one_to: int = 0
     _history: Iterator[list[Stored]] | None = None
 
     def load(self) -> int:
@@ -152,6 +157,8 @@ class Consumer:
         if self.durable and self._revived(pause):
             return True
         after = self.load()
+        if self.ranges is not None and self._ranged(self.ranges, after, pause):
+            return True
         rows = self._read(after)
         if not rows:
             return False
@@ -171,23 +178,40 @@ class Consumer:
             self.position = self._written = last
             return True
         if self.batches is not None:
-            return self._in_unit(wanted, last, pause)
+            batches = self.batches
+            return bool(self._in_unit(lambda unit: batches(unit, wanted), last, pause))
         return self._one_by_one(wanted, last, pause)
 
-    def _in_unit(self, rows: list[Stored], last: int, pause: Callable[[float], bool]) -> bool:
-        """A whole batch in one unit of work: functions run without a lock, everything commits together."""
-        assert self.batches is not None
+    def _ranged(
+        self, ranges: Callable[[UnitOfWork, int, int], bool], after: int, pause: Callable[[float], bool]
+    ) -> bool:
+        """Take a long stretch of the log at once, by its positions; False where it can't be."""
+        until = min(self.store.log.head(), after + RANGE)
+        if until - after < RANGE_FROM or after < self._one_by_one_to:
+            return False
+        done = self._in_unit(lambda unit: ranges(unit, after, until), until, pause)
+        if done is False:
+            self._one_by_one_to = until
+        return done is True
+
+    def _in_unit(
+        self, work: Callable[[UnitOfWork], bool | None], last: int, pause: Callable[[float], bool]
+    ) -> bool | None:
+        """A whole batch in one unit of work: functions run without a lock, everything commits together. False
+        if the work says that it did nothing, None if the process is to stop."""
         self.pause = pause
         for attempt in range(CONFLICTS + 1):
             unit = UnitOfWork(self.store.log)
             token = unit.enter()
             try:
-                self.batches(unit, rows)
+                if work(unit) is False:
+                    unit.discard()
+                    return False
             except Stopped:
                 unit.discard()
                 if self.reload is not None:
                     self.reload()
-                return False
+                return None
             except BaseException:
                 unit.discard()
                 if self.reload is not None:
@@ -207,6 +231,7 @@ class Consumer:
         self.position = last
         if self.durable:
             self._written = last
+        self._history = None if self.ranges is not None else self._history
         return True
 
     def _read(self, after: int) -> list[Stored]:

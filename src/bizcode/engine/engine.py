@@ -202,17 +202,24 @@ class Session:
 
     # what plans ask
 
-    def relation(self, select: Select, columns: Mapping[str, Column], parameters: Parameters) -> Relation:
+    def relation(
+        self,
+        select: Select,
+        columns: Mapping[str, Column],
+        parameters: Parameters,
+        span: tuple[int, int] | None = None,
+    ) -> Relation:
         """SQL of the selected records with typed columns, for plans to build on.
 
         A Python predicate among the conditions is run here, row by row, on what the rest lets through.
+        `span`: only records after the first position and up to the second.
         """
         columns = {alias: self._declarative(select, column) for alias, column in columns.items()}
         declarative, python = predicates.split(select.where)
         if python is None:
-            return build(self, select, columns, parameters)
+            return build(self, select, columns, parameters, span=span)
         select = replace(select, where=declarative)
-        return build(self, select, columns, parameters, self._passing(select, python))
+        return build(self, select, columns, parameters, self._passing(select, python), span)
 
     def _declarative(self, select: Select, column: Column) -> Column:
         """A column whose condition needs Python, with the positions that it lets through in its place."""

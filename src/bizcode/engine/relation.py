@@ -82,14 +82,23 @@ def paths(where: Condition, columns: Iterable[Column]) -> set[tuple[str, ...]]:
     return found
 
 
-def sources(session: Any, select: Select, needed: set[tuple[str, ...]], split: bool) -> list[Source]:
+def sources(
+    session: Any,
+    select: Select,
+    needed: set[tuple[str, ...]],
+    split: bool,
+    span: tuple[int, int] | None = None,
+) -> list[Source]:
     """The pieces that a selection reads: groups of segments with the same columns, then the tail.
-    `split`: one piece per name, because the name itself is asked for."""
+    `split`: one piece per name, because the name itself is asked for. `span`: only positions after the first
+    and up to the second."""
     view: View = session.view
     low, high = session.range(select).bounds
     found: list[Source] = []
     groups: dict[Any, list[Segment]] = {}
     for segment in view.catalog.select(select.kind, select.names, low, high):
+        if span is not None and (segment.last_position <= span[0] or segment.first_position > span[1]):
+            continue
         key = (
             segment.name if split or needed or (select.kind, segment.name) in view.retracted else None,
             frozenset(segment.columns) if needed else None,
@@ -110,7 +119,7 @@ def sources(session: Any, select: Select, needed: set[tuple[str, ...]], split: b
         _unsealed(session, select, name, needed, view.table, False)
         for name in (present if split or needed else [None] if present else [])
     ]
-    if session.pending:
+    if session.pending and span is None:
         names = {row.name for row in session.pending if row.kind == select.kind}
         found += [
             _unsealed(session, select, name, needed, session.pending_table, True)
@@ -208,15 +217,17 @@ def build(
     columns: Mapping[str, Column],
     parameters: Parameters,
     positions: str | None = None,
+    span: tuple[int, int] | None = None,
 ) -> Relation:
-    """SQL of the selected records with these columns. `positions` names a table that they must be in.
+    """SQL of the selected records with these columns. `positions` names a table that they must be in; `span`
+    bounds them: after the first position, up to the second.
     Conditions that need Python are the session's business: `select.where` must be free of them."""
     needed = paths(select.where, columns.values())
     split = _reads_name(select.where) or any(
         column.kind == "name" or (column.condition is not None and _reads_name(column.condition))
         for column in columns.values()
     )
-    found = sources(session, select, needed, split)
+    found = sources(session, select, needed, split, span)
     low, high = session.range(select).bounds
     readings = {alias: _reading(column, found) for alias, column in columns.items()}
     merged = session.view.merged and any(_merges(column) for column in columns.values())
@@ -233,6 +244,8 @@ def build(
         if source.retracted:
             gone = ", ".join(map(str, sorted(source.retracted)))
             where.append(f"position NOT IN ({gone})")
+        if span is not None:
+            where.append(f"position > {int(span[0])} AND position <= {int(span[1])}")
         if positions is not None:
             where.append(f"position IN (SELECT position FROM {positions})")
         shown = ", ".join(

@@ -67,6 +67,12 @@ class Accumulator:
         for value, time, order in zip(values, times, orders, strict=True):
             self.add(state, value, time, order)
 
+    def column(
+        self, state: Any, values: Sequence[Any], times: Sequence[int], orders: Sequence[int], reading: str
+    ) -> None:
+        """As many(), of values that are all of one type: "int", "double", "text" or others."""
+        self.many(state, values, times, orders)
+
     def merge(self, state: Any, other: Any) -> None:
         """Everything of another state too."""
         raise AssertionError
@@ -133,6 +139,21 @@ class _Sum(Accumulator):
             for value in values:
                 self.add(state, value, 0, 0)
 
+    def column(
+        self, state: Any, values: Sequence[Any], times: Sequence[int], orders: Sequence[int], reading: str
+    ) -> None:
+        if not values:
+            return
+        if reading == "int":
+            state[0] += len(values)
+            state[1] = _int(_big(state[1]) + sum(values))
+        elif len(values) + len(state[2]) <= _UNFOLDED:
+            state[0] += len(values)
+            state[2] += values
+        else:
+            state[0] += len(values)
+            state[2] = _partials(state[2], values) or [0.0]
+
     def merge(self, state: Any, other: Any) -> None:
         state[0] += other[0]
         state[1] = _int(_big(state[1]) + _big(other[1]))
@@ -173,6 +194,14 @@ class _Extreme(Accumulator):
             self.add(state, self._best(values), 0, 0)
         else:
             super().many(state, values, times, orders)
+
+    def column(
+        self, state: Any, values: Sequence[Any], times: Sequence[int], orders: Sequence[int], reading: str
+    ) -> None:
+        if reading not in ("int", "double", "text"):
+            self.many(state, values, times, orders)
+        elif values:
+            self.add(state, self._best(values), 0, 0)
 
     def merge(self, state: Any, other: Any) -> None:
         for value in other:

@@ -59,9 +59,4 @@ def between(store: Store, pattern: Pattern, low: int, high: int, upto: int) -> I
             sql = f"SELECT place FROM ({relation.sql}) WHERE place <= {int(upto)} ORDER BY moment, place"
             positions += [position for (position,) in session.fetch(sql, parameters)]
     for n in range(0, len(positions), 5_000):
-        wanted = positions[n : n + 5_000]
-        sealed = store.segments.catalog().sealed_to
-        rows = store.log.at([p for p in wanted if p > sealed])
-        rows += store.segments.at([p for p in wanted if p <= sealed])
-        by_position = {row.position: row for row in rows}
-        yield from (by_position[p] for p in wanted if p in by_position)
+        yield from store.stored(positions[n : n + 5_000])

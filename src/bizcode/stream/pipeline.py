@@ -11,12 +11,14 @@ import orjson
 
 from .. import when
 from ..consume import Consumer, Subscription
+from ..consume.consumer import RANGE
 from ..errors import AlreadyExists, InvalidName, InvalidQuery
 from ..plan.aggregation import Aggregation
 from ..plan.condition import And, conditions
 from ..query import Lazy
 from ..query.reach import describe
 from ..unit import UnitOfWork
+from .columns import columnar
 from .element import Element
 from .runtime import Runtime, pattern_of
 from .sinks import value_field
@@ -34,6 +36,7 @@ from .steps import (
     Throttle,
     Window,
 )
+from .vectorised import Vectorised
 from .windows import make
 
 if TYPE_CHECKING:
@@ -309,8 +312,10 @@ class Pipeline:
         runtime = Runtime(self, name if durable else None, collect)
         runtime.name = name
         consumers = self.store.consumers
+        plan = columnar(self)
+        ranges = None if plan is None else Vectorised(runtime, plan).batch
         consumer = consumers.follow(
-            full, pattern_of(self), since=since, durable=durable, batches=runtime.batch
+            full, pattern_of(self), since=since, durable=durable, batches=runtime.batch, ranges=ranges
         )
         consumer.reload = runtime.state.reload
         runtime.pause = lambda seconds: consumer.pause is None or consumer.pause(seconds)
@@ -331,23 +336,36 @@ class Pipeline:
         found: list[Element] = []
         runtime = Runtime(self, None, found.append, sinks=False)
         low = None if since in (None, "start") else store.engine.range_start(since)
-        pattern = pattern_of(self)
-        gone = {int(key) for key, _ in store.log.scan("retracted")}
         unit = UnitOfWork(store.log)
         token = unit.enter()
         try:
-            for rows in _history(store):
-                for row in rows:
-                    if row.position in gone or not pattern.wants(row) or row.kind == "system":
-                        continue
-                    if low is None or row.time >= low:
-                        runtime.take(row)
-                        runtime.advance()
+            plan = columnar(self)
+            if plan is None:
+                self._one_by_one(runtime, low)
+            else:
+                self._in_ranges(Vectorised(runtime, plan), low)
             runtime.advance(2**62)
         finally:
             unit.leave(token)
             unit.discard()
         return _final(found)
+
+    def _one_by_one(self, runtime: Runtime, low: int | None) -> None:
+        pattern = pattern_of(self)
+        gone = {int(key) for key, _ in self.store.log.scan("retracted")}
+        for rows in _history(self.store):
+            for row in rows:
+                if row.position in gone or not pattern.wants(row) or row.kind == "system":
+                    continue
+                if low is None or row.time >= low:
+                    runtime.take(row)
+                    runtime.advance()
+
+    def _in_ranges(self, vectorised: Vectorised, low: int | None) -> None:
+        self.store.log.flush()
+        head = self.store.log.head()
+        for after in range(0, head, RANGE):
+            vectorised.take(after, min(head, after + RANGE), live=False, since=low)
 
     def explain(self) -> str:
         """The steps, and how each runs."""

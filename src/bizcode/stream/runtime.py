@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -11,6 +10,7 @@ import orjson
 from ..consume import Pattern
 from ..consume.consumer import Stopped, call
 from ..consume.dead import bury
+from ..plan import predicates
 from ..plan.fields import Field, as_field, read
 from ..record import SYSTEM, Stored, record_of
 from ..unit import UnitOfWork, current
@@ -125,6 +125,12 @@ class Runtime:
         self._at = max(last, time) if usual else now
         self._moved = True
 
+    def reach(self, watermark: int) -> None:
+        """The watermark is there; it never goes back."""
+        if watermark > self._mark:
+            self._mark = watermark
+            self._moved = True
+
     def idle(self, now: int) -> None:
         """A source with nothing new for so long: its watermark follows the clock."""
         for side in self._sides:
@@ -177,10 +183,11 @@ class Runtime:
             side.take(row)
         if self._sides or not self.pipeline.source.pattern.wants(row):
             return
-        self.flow(self._element(row), 0)
+        self.flow(self.element(row), 0)
         self.seen(row.time)
 
-    def _element(self, row: Stored) -> Element:
+    def element(self, row: Stored) -> Element:
+        """A record as it enters the pipeline."""
         return Element(record_of(row, self.store.log.store_id), row.time, row.position, row.position)
 
     def retract(self, position: int, at: int) -> None:
@@ -201,9 +208,9 @@ class Runtime:
 
         def left(low: int, high: int) -> Iterator[Element]:
             for other in between(self.store, self.pipeline.source.pattern, low, high, at):
-                yield from self._before(self._element(other), first)
+                yield from self._before(self.element(other), first)
 
-        for element in self._before(self._element(row), first):
+        for element in self._before(self.element(row), first):
             for result in self.operators[first].retract(element, left):
                 self.flow(result, first + 1)
 
@@ -279,6 +286,8 @@ class Runtime:
     def _plain(self, step: Any, n: int) -> Run:
         if isinstance(step, Filter):
             matches = step.condition.matches
+            if predicates.split(step.condition)[1] is None:
+                return lambda e: (e,) if matches(e.value) else ()
             return lambda e: (e,) if self.attempt(lambda: bool(matches(e.value)), e) else ()
         if isinstance(step, Map):
             function = step.function
@@ -324,6 +333,7 @@ class Runtime:
     def _keyed(self, step: KeyBy) -> Run:
         names = step.names
         parts = [as_field(part) if isinstance(part, str) else part for part in step.parts]
+        declarative = all(isinstance(part, Field) for part in parts)
 
         def one(part: Any, element: Element) -> Any:
             if not isinstance(part, Field):
@@ -338,11 +348,16 @@ class Runtime:
         def keyed(element: Element) -> Iterable[Element]:
             if element.withdrawn:
                 return (element,)
-            found = self.attempt(lambda: [one(part, element) for part in parts], element)
+            found = (
+                [one(part, element) for part in parts]
+                if declarative
+                else self.attempt(lambda: [one(part, element) for part in parts], element)
+            )
             if found is None:
                 return ()
             key = found[0] if len(found) == 1 else tuple(found)
-            return (replace(element, key=key, names=names),)
+            e = element
+            return (Element(e.value, e.time, e.order, e.origin, key, names, e.ids),)
 
         return keyed
 

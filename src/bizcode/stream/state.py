@@ -23,6 +23,7 @@ class State:
         self._space = None if name is None else f"stream:{name}"
         self._values: dict[str, Any] = {}
         self._dirty: set[str] = set()
+        self._stored: set[str] = set()
         self._loaders: list[Callable[[], None]] = []
         self.before_save: list[Callable[[], None]] = []
         self._read()
@@ -32,6 +33,7 @@ class State:
         self._values = {}
         if self._space is not None:
             self._values = {key: orjson.loads(kept) for key, kept in self._store.log.scan(self._space)}
+        self._stored = set(self._values)
 
     def loader(self, load: Callable[[], None]) -> None:
         """Call this now, and whenever the state is read again."""
@@ -52,8 +54,12 @@ class State:
         self._dirty.add(key)
 
     def drop(self, key: str) -> None:
-        if self._values.pop(key, None) is not None:
+        if self._values.pop(key, None) is None:
+            return
+        if key in self._stored:
             self._dirty.add(key)
+        else:
+            self._dirty.discard(key)
 
     def items(self, prefix: str) -> list[tuple[str, Any]]:
         return [(key, value) for key, value in self._values.items() if key.startswith(prefix)]
@@ -68,8 +74,10 @@ class State:
                 if value is not None:
                     found = value.plain() if hasattr(value, "plain") else value
                     unit.put(self._space, key, orjson.dumps(found, default=str))
+                    self._stored.add(key)
                 else:
                     unit.put(self._space, key, None)
+                    self._stored.discard(key)
         self._dirty.clear()
 
 

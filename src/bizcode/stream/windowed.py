@@ -11,6 +11,7 @@ import heapq
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
+from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -26,9 +27,22 @@ __all__ = ["Kept", "Windowed"]
 
 
 class Kept:
-    """One window. `ids` are those of its results that stand, `revision` the highest number of any result."""
+    """One window, kept at `place`. `ids` are those of its results that stand, `revision` the highest number of
+    any result."""
 
-    __slots__ = ("count", "end", "entries", "fired", "ids", "key", "names", "revision", "start", "states")
+    __slots__ = (
+        "count",
+        "end",
+        "entries",
+        "fired",
+        "ids",
+        "key",
+        "names",
+        "place",
+        "revision",
+        "start",
+        "states",
+    )
 
     def __init__(self, key: Any, names: tuple[str, ...], start: int, end: int, states: list[Any]) -> None:
         self.key = key
@@ -41,10 +55,11 @@ class Kept:
         self.fired = False
         self.ids: list[str] = []
         self.revision = 0
+        self.place = f"{key_text(key)}|{start}"
 
     def plain(self) -> dict[str, Any]:
         """As JSON."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        return {name: getattr(self, name) for name in self.__slots__ if name != "place"}
 
     @staticmethod
     def of(found: dict[str, Any]) -> Kept:
@@ -54,11 +69,6 @@ class Kept:
         for name in ("entries", "count", "fired", "ids", "revision"):
             setattr(kept, name, found[name])
         return kept
-
-    @property
-    def place(self) -> str:
-        """Where it is kept."""
-        return f"{key_text(self.key)}|{self.start}"
 
 
 class Windowed:
@@ -88,6 +98,7 @@ class Windowed:
         self._state = state
         self._attempt = attempt
         self._numbers = itertools.count()
+        self._instants: dict[int, datetime] = {}
         self.assigner = None if step.window is None else Assigner(step.window, tz)
         self._session = step.window is not None and step.window.kind == "session"
         state.loader(self._load)
@@ -106,7 +117,7 @@ class Windowed:
         if self.step.window is None:
             return
         if not kept.fired:
-            entry = (kept.end, kept.start, key_text(kept.key), next(self._numbers), kept)
+            entry = (kept.end, kept.start, kept.place, next(self._numbers), kept)
             heapq.heappush(self._ends, entry)
         elif self.lateness:
             heapq.heappush(self._expiries, (kept.end + self.lateness, next(self._numbers), kept))
@@ -238,25 +249,36 @@ class Windowed:
             self.keep(kept)
             gone = Element(None, time, order, None, kept.key, kept.names, ("", *former), withdrawn=True)
             return [gone] if former else []
-        base = {**named(kept.names, kept.key)}
         ends = {
             "key": kept.key,
-            "window_start": when.to_datetime(kept.start, self._tz),
-            "window_end": when.to_datetime(kept.end, self._tz),
+            "window_start": self._instant(kept.start),
+            "window_end": self._instant(kept.end),
         }
-        result = self._attempt(
-            lambda: self._result(kept),
-            Element(Row({**base, **ends}), time, order, None, kept.key, kept.names),
-        )
+        base = named(kept.names, kept.key)
+        if self.folds:
+            result = self._result(kept)
+        else:
+            about = Element(Row({**base, **ends}), time, order, None, kept.key, kept.names)
+            result = self._attempt(lambda: self._result(kept), about)
         kept.fired = True
         self._schedule(kept)
         self.keep(kept)
         if result is None:
             return []
         kept.revision += 1
-        kept.ids = [f"{kept.place}|{kept.revision}"]
+        id = f"{kept.place}|{kept.revision}"
+        kept.ids = [id]
         value = Row({**base, **result, **ends})
-        return [Element(value, time, order, None, kept.key, kept.names, (kept.ids[0], *former))]
+        return [Element(value, time, order, None, kept.key, kept.names, (id, *former))]
+
+    def _instant(self, us: int) -> datetime:
+        """Windows share their ends: each is made once."""
+        found = self._instants.get(us)
+        if found is None:
+            if len(self._instants) > 1_000:
+                self._instants.clear()
+            found = self._instants[us] = when.to_datetime(us, self._tz)
+        return found
 
     def _result(self, kept: Kept) -> dict[str, Any]:
         if self.folds:
