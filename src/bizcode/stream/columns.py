@@ -42,11 +42,36 @@ class Columnar:
 
 
 @dataclass(frozen=True, slots=True)
+class Values:
+    """One field of the rows: an array, which of them are None (None: none are), and how they are typed."""
+
+    array: Any
+    missing: Any
+    reading: str
+
+    @staticmethod
+    def of(column: Any, reading: str) -> Values:
+        """From an Arrow column; mixed values come as JSON."""
+        import numpy
+
+        missing = column.is_null().to_numpy() if column.null_count else None
+        if reading in ("int", "double"):
+            filled = column.fill_null(0) if column.null_count else column
+            return Values(filled.to_numpy(), missing, reading)
+        found = column.to_pylist()
+        if reading == "mixed":
+            found = [None if text is None else orjson.loads(text) for text in found]
+        array = numpy.empty(len(found), dtype=object)
+        array[:] = found
+        return Values(array, missing, reading)
+
+
+@dataclass(frozen=True, slots=True)
 class Columns:
     """Records in order of position, as arrays; times in microseconds.
 
     `passing` are the rows that the filters let through, `codes` number their keys; `keys` gives the key of
-    each number. `values` hold a list per aggregation, None for nothing, and how it is typed.
+    each number. `values` are those of each aggregation, None for nothing but the time.
     """
 
     positions: Any
@@ -55,7 +80,7 @@ class Columns:
     codes: Any
     keys: list[Any]
     unknown: int
-    values: list[tuple[list[Any], str] | None]
+    values: list[Values | None]
 
 
 def columnar(pipeline: Pipeline) -> Columnar | None:
@@ -154,16 +179,13 @@ def read(
     flags = _flags(table["f"])
     passing = flags & _flags(table["g"])
     codes, keys, missing = _keys(table, plan, relation.readings, passing)
-    values: list[tuple[list[Any], str] | None] = []
+    values: list[Values | None] = []
     for n, value in enumerate(plan.values):
         if value is None:
             values.append(None)
             continue
         reading = relation.readings[f"v{n}"]
-        found = table[f"v{n}"].to_pylist()
-        if reading == "mixed":
-            found = [None if text is None else orjson.loads(text) for text in found]
-        values.append((found, reading))
+        values.append(Values.of(table[f"v{n}"], reading))
     unknown = int((missing & flags).sum()) if plan.keys else 0
     return Columns(positions[order], table["t"].to_numpy(), passing, codes, keys, unknown, values)
 

@@ -368,17 +368,12 @@ class Pipeline:
             vectorised.take(after, min(head, after + RANGE), live=False, since=low)
 
     def explain(self) -> str:
-        """The steps, and how each runs."""
-        lines = []
-        for line, step in zip(
-            [self._text()[0], *map(describe, self.steps)], [None, *self.steps], strict=False
-        ):
-            how = (
-                "per element, in Python"
-                if isinstance(step, (Map, FlatMap, Enrich, Reduce))
-                else "declarative, per element"
-            )
-            lines.append(line if step is None else f"{line}  [{how}]")
+        """The steps, and how each runs: "columns" in ranges of the log at once, "elements" one by one."""
+        plan = columnar(self)
+        lines = [self._text()[0]]
+        for n, step in enumerate(self.steps):
+            how = "columns" if plan is not None and n <= plan.stage else "elements"
+            lines.append(f"{describe(step)}  [{how}]")
         return "\n".join(lines)
 
     def __repr__(self) -> str:

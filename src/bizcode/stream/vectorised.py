@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import when
 from .columns import Columnar, Columns, read, slices
+from .element import index_of
 from .windowed import Kept, Windowed
 
 if TYPE_CHECKING:
@@ -33,7 +34,10 @@ class Vectorised:
         self._out_of_order = runtime.pipeline.options.out_of_order
         window = plan.step.window
         assert window is not None
-        self._window = window
+        self._shape = window
+        self._whole: list[tuple[int, int, str, Kept]] = []
+        self._last = 0
+        self._shared: dict[Any, Kept] = {}
 
     def batch(self, unit: UnitOfWork, after: int, until: int) -> bool:
         """The records after one position and up to another; False where they must be taken one by one."""
@@ -65,28 +69,57 @@ class Vectorised:
     def _into(self, found: Columns) -> None:
         import numpy
 
-        runtime, operator = self._runtime, self._operator
+        runtime = self._runtime
         if found.unknown:
             runtime.count("unknown", found.unknown)
         # The watermark that each row meets.
         marks = numpy.maximum.accumulate(
             numpy.concatenate(([runtime.watermark], found.times - self._out_of_order))
         )
-        if self._window.kind == "session":
+        self._last, self._whole, self._shared = int(marks[-1]), [], {}
+        if self._shape.kind == "session":
             slow = self._sessions(found, marks[:-1])
         else:
             slow = self._spans(found, marks[:-1])
+        self._whole.sort(key=lambda made: made[:3], reverse=True)
         for row in self._rows(found, slow):
             mark = int(marks[row[0]])
             runtime.reach(mark)
-            for result in operator.advance(mark):
-                runtime.flow(result, self._plan.stage + 1)
+            self._fire(mark)
             runtime.flow(row[1], 0)
         last = int(marks[-1])
         runtime.seen(int(found.times.max()), int(found.times.min()))
         runtime.reach(last)
-        for result in operator.advance(last):
-            runtime.flow(result, self._plan.stage + 1)
+        self._fire(last)
+
+    def _fire(self, mark: int) -> None:
+        """Everything that has ended, in order: windows that are kept, and those that began and ended here."""
+        runtime, operator, stage = self._runtime, self._operator, self._plan.stage + 1
+        whole = self._whole
+        while whole and whole[-1][0] <= mark:
+            end, start, place, kept = whole.pop()
+            for result in operator.advance(mark, (end, start, place)):
+                runtime.flow(result, stage)
+            for result in operator.once(kept):
+                runtime.flow(result, stage)
+        for result in operator.advance(mark):
+            runtime.flow(result, stage)
+
+    def _window(self, key: Any, start: int, end: int) -> Kept:
+        """The window that is kept, or a new one: one that ends within the range, and can't be corrected
+        later, is not kept at all."""
+        operator = self._operator
+        known = operator.windows(key).get(start)
+        if known is not None:
+            operator.keep(known)
+            return known
+        if end > self._last or operator.lateness:
+            made = operator.fresh(key, self._plan.names, start, end)
+            operator.keep(made)
+            return made
+        made = operator.unkept(key, self._plan.names, start, end)
+        self._whole.append((end, start, made.place, made))
+        return made
 
     def _rows(self, found: Columns, slow: Any) -> Any:
         """The elements of some rows, a block at a time."""
@@ -106,11 +139,14 @@ class Vectorised:
         starts, ends = self._first_spans(found.times)
         slow = found.passing & (ends <= marks)
         fast = numpy.flatnonzero(found.passing & ~slow)
+        if slow.any():
+            # A row that is late for one window may be in time for the next, which must then be kept for it.
+            self._last = -(2**62)
         if len(fast):
             # A number for each pair of key and span, and the rows of each together.
             panes = starts[fast]
             codes = found.codes[fast]
-            order = numpy.lexsort((panes, codes))
+            order = _sorted(codes, panes)
             fast, panes, codes = fast[order], panes[order], codes[order]
             begins, stops = slices(_paired(codes, panes))
             add = self._adder(found, fast)
@@ -130,7 +166,7 @@ class Vectorised:
         """Start and end of each time's span: of its window, or of the slide that it lies in."""
         import numpy
 
-        window = self._window
+        window = self._shape
         if window.kind == "tumbling" and window.unit is not None:
             tz = self._runtime.store.tz
             edges = when.buckets(int(times.min()), int(times.max()) + 1, window.unit, tz)
@@ -142,19 +178,23 @@ class Vectorised:
         return starts, starts + window.slide
 
     def _add(self, key: Any, start: int, end: int, add: Any, low: int, high: int) -> None:
-        operator, window = self._operator, self._window
+        operator, window = self._operator, self._shape
         names = self._plan.names
         if window.kind == "tumbling" or window.size == window.slide:
-            kept = operator.windows(key).get(start) or operator.fresh(key, names, start, end)
-            add(kept, low, high)
-            operator.keep(kept)
+            add(self._window(key, start, end), low, high)
             return
-        part = Kept(key, names, start, end, [fold.new() for _, fold in operator.folds])
+        part = operator.unkept(key, names, start, end)
         add(part, low, high)
         for first in range(end - window.size, end, window.slide):
-            kept = operator.windows(key).get(first) or operator.fresh(key, names, first, first + window.size)
+            kept = self._sliding(key, first, first + window.size)
             operator.merge(kept, part.states, part.count)
-            operator.keep(kept)
+
+    def _sliding(self, key: Any, start: int, end: int) -> Kept:
+        """As `_window`, of windows that several slides add to."""
+        made = self._shared.get((index_of(key), start))
+        if made is None:
+            made = self._shared[index_of(key), start] = self._window(key, start, end)
+        return made
 
     # sessions
 
@@ -163,12 +203,12 @@ class Vectorised:
         of the other keys."""
         import numpy
 
-        gap, operator = self._window.size, self._operator
+        gap, operator = self._shape.size, self._operator
         rows = numpy.flatnonzero(found.passing)
         if not len(rows):
             return rows
         codes, times, marks = found.codes[rows], found.times[rows], marks[rows]
-        order = numpy.lexsort((times, codes))
+        order = _sorted(codes, times)
         rows, codes, times, marks = rows[order], codes[order], times[order], marks[order]
         late = self._disturbed(found, codes, times, marks)
         slow = numpy.isin(codes, late) if len(late) else numpy.zeros(len(codes), dtype=bool)
@@ -186,9 +226,12 @@ class Vectorised:
                 touching = (
                     [k for k in known.values() if k.start - gap < last and first < k.end] if known else []
                 )
-                kept = operator.extend(touching, key, self._plan.names, first, last + gap)
+                if touching:
+                    kept = operator.extend(touching, key, self._plan.names, first, last + gap)
+                    operator.keep(kept)
+                else:
+                    kept = self._window(key, first, last + gap)
                 add(kept, low, high)
-                operator.keep(kept)
         return numpy.sort(rows[slow])
 
     def _disturbed(self, found: Columns, codes: Any, times: Any, marks: Any) -> Any:
@@ -197,7 +240,7 @@ class Vectorised:
         sorted by key and time."""
         import numpy
 
-        gap = self._window.size
+        gap = self._shape.size
         behind = marks > times
         if not behind.any():
             return numpy.empty(0, dtype=codes.dtype)
@@ -225,16 +268,22 @@ class Vectorised:
     def _adder(self, found: Columns, rows: Any) -> Any:
         """Adds a slice of the rows, in the order given, to a window."""
         folds = [fold for _, fold in self._operator.folds]
-        picked = rows.tolist()
-        times = found.times[rows].tolist()
-        orders = found.positions[rows].tolist()
+        timed = any(fold.instants or fold.made.operation in ("first", "last", "collect") for fold in folds)
+        times = found.times[rows].tolist() if timed else []
+        orders = found.positions[rows].tolist() if timed else []
         columns: list[tuple[Any, list[Any] | None, str, bool]] = []
         for fold, column in zip(folds, found.values, strict=True):
             if column is None:
                 columns.append((fold, times if fold.instants else None, "int", False))
-            else:
-                values = [column[0][row] for row in picked]
-                columns.append((fold, values, column[1], None in values))
+                continue
+            values = column.array[rows].tolist()
+            holes = False
+            if column.missing is not None:
+                missing = column.missing[rows]
+                holes = bool(missing.any())
+                for row in missing.nonzero()[0].tolist():
+                    values[row] = None
+            columns.append((fold, values, column.reading, holes))
 
         def add(kept: Kept, low: int, high: int) -> None:
             kept.count += high - low
@@ -246,8 +295,8 @@ class Vectorised:
                     fold.column(
                         state,
                         [values[n] for n in known],
-                        [times[n] for n in known],
-                        [orders[n] for n in known],
+                        [times[n] for n in known] if timed else (),
+                        [orders[n] for n in known] if timed else (),
                         reading,
                     )
                 else:
@@ -275,3 +324,14 @@ def _paired(codes: Any, panes: Any) -> Any:
 
     changed = (codes[1:] != codes[:-1]) | (panes[1:] != panes[:-1])
     return numpy.concatenate(([0], numpy.cumsum(changed)))
+
+
+def _sorted(codes: Any, times: Any) -> Any:
+    """The order by number, then time."""
+    import numpy
+
+    low = int(times.min())
+    width = int(times.max()) - low + 1
+    if (int(codes.max()) + 1) * width < 2**62:
+        return numpy.argsort(codes * width + (times - low), kind="stable")
+    return numpy.lexsort((times, codes))

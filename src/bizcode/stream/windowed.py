@@ -126,9 +126,13 @@ class Windowed:
         """The windows of a key that are kept, by start."""
         return self._open.get(index_of(key)) or {}
 
+    def unkept(self, key: Any, names: tuple[str, ...], start: int, end: int) -> Kept:
+        """A window that is not kept."""
+        return Kept(key, names, start, end, [fold.new() for _, fold in self.folds])
+
     def fresh(self, key: Any, names: tuple[str, ...], start: int, end: int) -> Kept:
         """A window that is kept from now on."""
-        kept = Kept(key, names, start, end, [fold.new() for _, fold in self.folds])
+        kept = self.unkept(key, names, start, end)
         self._open.setdefault(index_of(key), {})[start] = kept
         self._schedule(kept)
         return kept
@@ -243,12 +247,21 @@ class Windowed:
     def fire(self, kept: Kept) -> list[Element]:
         """The window's result, in place of its former ones."""
         former = tuple(kept.ids)
-        time, order = kept.end - 1, kept.start
         if not kept.count:
+            time, order = kept.end - 1, kept.start
             kept.ids = []
             self.keep(kept)
             gone = Element(None, time, order, None, kept.key, kept.names, ("", *former), withdrawn=True)
             return [gone] if former else []
+        result = self.once(kept, former)
+        kept.fired = True
+        self._schedule(kept)
+        self.keep(kept)
+        return result
+
+    def once(self, kept: Kept, former: tuple[str, ...] = ()) -> list[Element]:
+        """The result of a window that need not be kept for it."""
+        time, order = kept.end - 1, kept.start
         ends = {
             "key": kept.key,
             "window_start": self._instant(kept.start),
@@ -260,11 +273,8 @@ class Windowed:
         else:
             about = Element(Row({**base, **ends}), time, order, None, kept.key, kept.names)
             result = self._attempt(lambda: self._result(kept), about)
-        kept.fired = True
-        self._schedule(kept)
-        self.keep(kept)
-        if result is None:
-            return []
+            if result is None:
+                return []
         kept.revision += 1
         id = f"{kept.place}|{kept.revision}"
         kept.ids = [id]
@@ -298,9 +308,12 @@ class Windowed:
 
     # time
 
-    def advance(self, watermark: int) -> Iterator[Element]:
-        """Fire the windows that have ended, in order of their end, and drop what can no longer matter."""
+    def advance(self, watermark: int, before: tuple[int, int, str] | None = None) -> Iterator[Element]:
+        """Fire the windows that have ended, in order of their end, and drop what can no longer matter.
+        `before`: only windows before that one, by end, start and place."""
         while self._ends and self._ends[0][0] <= watermark:
+            if before is not None and self._ends[0][:3] > before:
+                return
             end, start, _, _, kept = heapq.heappop(self._ends)
             if kept.fired or kept.end != end or self.windows(kept.key).get(start) is not kept:
                 continue
