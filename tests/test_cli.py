@@ -66,3 +66,25 @@ def test_load_from_the_shell(tmp_path):
     done = bizcode("load", "a.jsonl", "--store", "acme", cwd=tmp_path)
     assert "1 records loaded" in done.stdout
     assert "line 2" in done.stderr
+
+
+def test_goals_and_rollups_in_the_terminal(tmp_path):
+    from bizcode import Business, ManualClock
+
+    with Business(tmp_path / "acme", clock=ManualClock("2024-03-10"), worker=False) as biz:
+        biz.goal.define("Q1-revenue", target=biz.measure.revenue.sum().reach(100), owner="founder")
+        biz.goal.define("growth", targets=[biz.track.A.count().reach(2), biz.measure.mrr.reach(3)])
+        biz.goal.define("own", target=biz.track.A.where(lambda e: e.n).count().reach(2))
+        biz.measure.revenue(30)
+        biz.measure.revenue.rollup(granularity="day", retention={"raw": "7d"})
+        biz.drain()
+    shown = bizcode("goals", "--store", "acme", cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    for text in ("Q1-revenue (founder)", "30 %", "30 of 100", "━", "growth", "  2.", "own: its target holds"):
+        assert text in shown.stdout
+    mine = bizcode("goals", "--store", "acme", "--owner", "founder", "--json", cwd=tmp_path)
+    assert '"percent": 30.0' in mine.stdout
+    assert "growth" not in mine.stdout
+    info = bizcode("info", "--store", "acme", cwd=tmp_path).stdout
+    for text in ("1 by day", "raw 7d", "Q1-revenue", "30 of 100"):
+        assert text in info

@@ -322,16 +322,72 @@ def info(store: _Store = None) -> None:
             {
                 "metric": name,
                 "samples": biz.measure[name].count().run(),
-                "current": biz.measure[name].current().run(),
+                "current": _current(biz, name),
             }
             for name in biz.measure.names().run()
         ]
         if rows:
             typer.echo("")
             typer.echo(text_table(to_table(rows, "metric")))
+        rolled = [
+            {
+                "rollup": one.metric,
+                "cells": ", ".join(f"{count:,} by {level}" for level, count in one.cells.items()),
+                "keeps": ", ".join(f"{source} {length}" for source, length in one.retention.items()) or "all",
+                "behind": one.lag,
+            }
+            for one in biz.measure.rollups().run()
+        ]
+        if rolled:
+            typer.echo("")
+            typer.echo(text_table(to_table(rolled, "rollup")))
+        found = biz.goal.all().progress().run()
+        if found:
+            from .goal.show import bars
+
+            typer.echo("")
+            _console().print(bars(found))
         from .people import size
 
         typer.echo(f"\n{size(biz.store):,} bytes on disk")
+
+
+def _current(biz: Business, name: str) -> Any:
+    """A metric's latest value; None where that was deleted by a rollup's retention."""
+    from .errors import InvalidQuery
+
+    try:
+        return biz.measure[name].current().run()
+    except InvalidQuery:
+        return None
+
+
+@app.command()
+def goals(
+    owner: Annotated[str | None, typer.Option(help="Only this owner's.")] = None,
+    status: Annotated[
+        str | None,
+        typer.Option(help="Only those: on-track, at-risk, off-track, achieved, open, missed, archived."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    store: _Store = None,
+) -> None:
+    """Every active goal with its progress, where it is projected to end, and its status."""
+    from .goal.show import bars
+
+    with _existing(store) as biz:
+        listed = biz.goal.list(status=status or "active", owner=owner).run()
+        known = {p.name: p for p in (biz.goal.progress_of(one.name) for one in listed) if p is not None}
+        if as_json:
+            typer.echo(json.dumps([_plain(p) for p in known.values()], default=str, ensure_ascii=False))
+            return
+        if known:
+            _console().print(bars(list(known.values()), {one.name: one.owner for one in listed}))
+        else:
+            typer.echo("no goals" if not listed else "")
+        for one in listed:
+            if one.name not in known:
+                typer.echo(f"{one.name}: its target holds a Python function, which only its own program has")
 
 
 @app.command()

@@ -59,9 +59,10 @@ class Status:
         return Status(**orjson.loads(kept))
 
 
-def advance(rule: Rule, status: Status, now: int) -> list[tuple[str, int]]:
-    """Move a status to an instant, with its value as it is; what happened: ("fire" | "resolve", when)."""
-    told: list[tuple[str, int]] = []
+def advance(rule: Rule, status: Status, now: int) -> list[tuple[str, int, int]]:
+    """Move a status to an instant, with its value as it is; what happened: ("fire" | "resolve", when, since when
+    the condition has held)."""
+    told: list[tuple[str, int, int]] = []
     absent = rule.absent is not None and status.at is not None and now - status.at >= rule.absent
     holds = absent or (status.value is not None and rule.condition(status.value))
     if status.state != "firing":
@@ -76,19 +77,19 @@ def advance(rule: Rule, status: Status, now: int) -> list[tuple[str, int]]:
         if now - status.since >= rule.for_:
             status.state, status.fired, status.told = "firing", status.since + rule.for_, now
             status.clearing = None
-            told.append(("fire", status.fired))
+            told.append(("fire", status.fired, status.since))
         return told
     over = not absent and status.value is not None and rule.cleared(status.value)
     if not over:
         status.clearing = None
         if rule.every is not None and status.told is not None and now - status.told >= rule.every:
             status.told = now
-            told.append(("fire", now))
+            told.append(("fire", now, status.since if status.since is not None else now))
         return told
     if status.clearing is None:
         status.clearing = now
     if now - status.clearing >= rule.keep:
         status.state, status.clearing, status.told = "ok", None, None
-        told.append(("resolve", now))
+        told.append(("resolve", now, status.since if status.since is not None else now))
         status.since = None
     return told

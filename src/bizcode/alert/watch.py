@@ -75,8 +75,7 @@ class Watcher:
 
     def _keep(self, tx: Transaction, key: str, status: Status, told: list[Any]) -> None:
         tx.put("alert", key, status.dump())
-        for what, at, value in told:
-            since = status.since if status.since is not None else at
+        for what, at, since, value in told:
             due = {"what": what, "at": at, "value": value, "since": since, "tags": status.tags}
             tx.put(
                 "alert-due", f"{self._alert}\0{at:020d}:{what}:{key.partition(chr(0))[2]}", orjson.dumps(due)

@@ -43,7 +43,7 @@ class GoalAlert:
         store = self._goals._store
         head = store.log.head()
         kept = store.log.get("define:goal", self._goal)
-        if kept is None or orjson.loads(kept)["state"] != "active" or self._goal not in self._goals._targets:
+        if kept is None or orjson.loads(kept)["state"] != "active" or self._goals._known(self._goal) is None:
             self._looked = (now, head)
             return
         progress = self._goals._progress(self._goal)

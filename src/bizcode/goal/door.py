@@ -1,8 +1,8 @@
 """`biz.goal`: define, list and follow goals.
 
 A definition and each change of it is a system record ("goal"); what holds now is in the state space
-"define:goal". The target itself is a question made of functions and plans: a restarted program gives it back
-by defining the goal again.
+"define:goal". The targets are kept as JSON with it; only a target whose conditions hold a Python function must
+be given back by defining the goal again.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from ..record import SYSTEM
 from .alert import GoalAlert
 from .progress import STATUSES, GoalPoint, Progress, _day_ends, day_of, progress_at
 from .reach import Reach, check
+from .spec import reach_of, spec_of_reach
 
 if TYPE_CHECKING:
     from ..store import Store
@@ -69,6 +70,7 @@ class Goals:
         made = {
             "labels": [reach.label for reach in found],
             "numbers": [reach.target for reach in found],
+            "targets": [spec_of_reach(reach) for reach in found],
             "by": deadline,
             "owner": owner,
             "state": "active",
@@ -119,12 +121,23 @@ class Goals:
         return orjson.loads(kept)
 
     def _reaches(self, name: str) -> list[Reach]:
+        found = self._known(name)
+        if found is None:
+            raise NotFound(
+                f"the goal {name!r} was defined by another program with a Python function in its target: "
+                "define it here too, to give it its target"
+            )
+        return found
+
+    def _known(self, name: str) -> list[Reach] | None:
+        """A goal's targets, None where only the program that defined it has them. Raises NotFound."""
         found = self._targets.get(name)
         if found is None:
-            self._kept(name)
-            raise NotFound(
-                f"the goal {name!r} was defined by another program: define it here too, to give it its target"
-            )
+            kept = self._kept(name).get("targets", [None])
+            restored = [reach_of(spec, self._store.engine) for spec in kept]
+            found = [reach for reach in restored if reach is not None]
+            if len(found) < len(restored):
+                return None
         return found
 
     def __call__(self, name: str) -> GoalDoor:
@@ -149,7 +162,7 @@ class Goals:
             made = orjson.loads(kept)
             if owner is not None and made["owner"] != owner:
                 continue
-            stands = self._progress(name).status if name in self._targets else "open"
+            stands = self._progress(name).status if self._known(name) is not None else "open"
             if status in ("active", "archived") and made["state"] != status:
                 continue
             if status in STATUSES and (stands != status or made["state"] == "archived"):
@@ -167,6 +180,10 @@ class Goals:
                 )
             )
         return found
+
+    def progress_of(self, name: str) -> Progress | None:
+        """A goal's standing, None where only the program that defined it has its target. Raises NotFound."""
+        return None if self._known(name) is None else self._progress(name)
 
     def _progress(self, name: str, at: int | None = None) -> Progress:
         made = self._kept(name)
@@ -189,7 +206,7 @@ class AllGoals:
                 for name, kept in goals._store.log.scan("define:goal")
                 if orjson.loads(kept)["state"] == "active"
             ]
-            return [goals._progress(name) for name in names if name in goals._targets]
+            return [goals._progress(name) for name in names if goals._known(name) is not None]
 
         return Lazy(run, "progress", goals._store.engine)
 
@@ -252,7 +269,11 @@ class GoalDoor:
         deadline = goals._deadline(by, self.name) if by is not None else None
         made = goals._kept(self.name)
         if found is not None:
-            made |= {"labels": [r.label for r in found], "numbers": [r.target for r in found]}
+            made |= {
+                "labels": [r.label for r in found],
+                "numbers": [r.target for r in found],
+                "targets": [spec_of_reach(r) for r in found],
+            }
         if by is not None:
             made["by"] = deadline
         if owner is not None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import when
 from ..engine.relation import VALUE, Column
+from ..errors import InvalidQuery
 from ..plan.sql import Parameters
 from ..query import AggregateQuery
 from ..stats.line import Line
@@ -138,7 +139,10 @@ def _percent(store: Store, target: Reach, current: Any, start: int) -> float:
     if target.direction == "above":
         share = current / target.target if target.target > 0 else 0.0
     else:
-        before = evaluate(target.query, start)
+        try:
+            before = evaluate(target.query, start)
+        except InvalidQuery:  # its samples were deleted, and no rollup keeps the latest value
+            before = None
         if before is None or before <= target.target:
             before = max(current, before or current)
         share = (before - current) / (before - target.target) if before > target.target else 0.0

@@ -49,6 +49,7 @@ def evaluate(query: Any, at: int | None) -> Any:
 
 def _value_at(query: AggregateQuery, at: int) -> Any:
     from ..engine.aggregate import aggregate
+    from ..engine.cover import Expired
 
     select = query.plan.select
     with query.engine.session() as session:
@@ -58,5 +59,15 @@ def _value_at(query: AggregateQuery, at: int) -> Any:
         if bounds.since is not None and bounds.since > end:
             end = bounds.since
         since = None if bounds.since is None else when.to_datetime(bounds.since)
-        plan = replace(query.plan, select=replace(select, since=since, until=when.to_datetime(end)))
-        return aggregate(session, plan)
+
+        def until(end: int) -> Any:
+            plan = replace(query.plan, select=replace(select, since=since, until=when.to_datetime(end)))
+            return aggregate(session, plan)
+
+        try:
+            return until(end)
+        except Expired as error:
+            # Its samples are gone: as of the last bucket's edge then, which the rollup knows.
+            if error.edge is None or error.edge == end:
+                raise
+            return until(max(error.edge, bounds.since or error.edge))

@@ -46,8 +46,13 @@ class Measure:
         return sorted({*object.__dir__(self), *known})
 
     def names(self) -> Lazy[list[str]]:
-        """The names of the metrics seen, in alphabetical order."""
-        return Lazy(lambda: names(self._store.engine, MEASURE), "metric", self._store.engine)
+        """The names of the metrics seen, in alphabetical order; those of which only a rollup is left too."""
+
+        def run() -> list[str]:
+            rolled = [info.metric for info in infos(self._store) if any(info.cells.values())]
+            return sorted({*names(self._store.engine, MEASURE), *rolled})
+
+        return Lazy(run, "metric", self._store.engine)
 
     def rollups(self) -> Lazy[list[RollupInfo]]:
         """Every rollup: what it keeps, how far it is."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from .. import when
 from ..engine.aggregate import aggregate
 from ..engine.levels import require_raw
 from ..engine.relation import VALUE, Column
@@ -126,8 +127,17 @@ class AnomaliesQuery(Selection, Query[list[Anomaly]]):
     def _bands(self) -> list[tuple[Any, Any, Band]]:
         by = (Dimension("bucket", self.unit),)
         with self.engine.session() as session:
+            low, high = session.range(self.select).bounds
+            select = self.select
+            if low is not None:
+                # A first bucket of which only a part is in the range says nothing.
+                start = when.bucket(low, self.unit, session.tz)
+                whole = start if start == low else when.next_bucket(start, self.unit, session.tz)
+                if high is not None and whole >= high:
+                    return []
+                select = replace(select, since=when.to_datetime(whole))
             found: dict[Any, Any] = aggregate(
-                session, Aggregate(select=self.select, operation=self.operation, by=by)
+                session, Aggregate(select=select, operation=self.operation, by=by)
             )
         values = list(found.values())
         limits = bands(values, _PERIODS[self.unit])

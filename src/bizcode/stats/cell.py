@@ -36,14 +36,14 @@ class Cell:
         self.sketch: Sketch | None = None
 
     @staticmethod
-    def of(samples: Iterable[Latest], sketched: bool = False) -> Cell:
-        """The cell of some samples, at least one."""
+    def of(samples: Iterable[tuple[int, int, Any]], sketched: bool = False) -> Cell:
+        """The cell of some samples, at least one: (time, position, value)."""
         found = Cell()
         ordered = list(samples)
-        values = [sample.value for sample in ordered]
+        values = [value for _, _, value in ordered]
         found.count = len(values)
         found.sum = Exact.of(values)
-        found.low, found.high, found.last = min(values), max(values), max(ordered)
+        found.low, found.high, found.last = min(values), max(values), Latest(*max(ordered))
         if sketched:
             found.sketch = Sketch()
             found.sketch.take(values)
