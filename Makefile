@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test bench lint
+.PHONY: setup demo test test-scale bench lint
 
 setup: $(VENV)/.ready
 
@@ -23,7 +23,15 @@ lint: setup
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile --doctest-modules src/bizcode tests
+	$(BIN)/python -m pytest -n 2 --dist loadfile --doctest-modules --ignore tests/scale src/bizcode tests
+
+# Beyond one machine: starts PostgreSQL by itself, on a free port, and stops it.
+SUDO := $(shell [ `id -u` = 0 ] || echo sudo)
+
+test-scale: setup
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || which initdb >/dev/null || \
+		($(SUDO) apt-get update -qq && DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq postgresql)
+	BIZCODE_SCALE=1 $(BIN)/python -m pytest tests/scale
 
 bench: setup
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'

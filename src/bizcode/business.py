@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import when
 from .clock import Clock
+from .locate import is_url
 from .store import Store
 
 if TYPE_CHECKING:
@@ -36,10 +37,11 @@ __all__ = ["Business"]
 
 
 class Business:
-    """A business and all that is known about it, kept in one directory.
+    """A business and all that is known about it, kept in one directory or one database.
 
     Args:
         directory: where it is kept; created on first use. ":memory:" keeps nothing.
+            "postgresql://user@host/database" keeps it in PostgreSQL, for several machines.
             None: $BIZCODE_URL, else ./.bizcode.
         tenant: keeps this tenant's data apart from all others'.
         timezone: IANA name for naive instants, calendar periods and schedules; kept once given. Default UTC.
@@ -48,6 +50,8 @@ class Business:
             "buffered" (returns at once, commits in groups).
         identity: the properties that name a record's user, the first present counts; kept once given.
         worker: False starts no background worker; `drain()` then does what is due.
+        segments: where the sealed history lies: "file:///a/directory" that all the machines see;
+            kept once given. Default: beside the log; of a store in PostgreSQL nothing is sealed without.
     Raises:
         StorageError: the directory can't be used. InvalidName: a blank tenant. InvalidTime: unknown timezone.
 
@@ -67,17 +71,19 @@ class Business:
         durability: str = "commit",
         identity: Sequence[str] | None = None,
         worker: bool = True,
+        segments: str | None = None,
     ) -> None:
         if directory is None:
             directory = os.environ.get("BIZCODE_URL") or ".bizcode"
         self.store = Store(
-            directory if directory == ":memory:" else Path(directory),
+            directory if directory == ":memory:" or is_url(directory) else Path(directory),
             tenant=tenant,
             timezone=timezone,
             clock=clock,
             durability=durability,
             identity=identity,
             worker=worker,
+            segments=segments,
         )
         self.store.writer.guards.append(_quota_guard(self.store))
         self.store.writer.guards.append(_experiment_guard(self.store))
@@ -385,7 +391,7 @@ class Business:
 
     def __repr__(self) -> str:
         tenant = f", tenant={self.store.tenant!r}" if self.store.tenant is not None else ""
-        return f"Business({str(self.store.root)!r}{tenant})"
+        return f"Business({self.store.shown!r}{tenant})"
 
 
 def _quota_guard(store: Store) -> Any:

@@ -14,6 +14,7 @@ import typer
 
 from .business import Business
 from .errors import BizError
+from .locate import is_url
 from .startup import Startup
 
 __all__ = ["app", "main"]
@@ -25,8 +26,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _Store = Annotated[
-    Path | None,
-    typer.Option("--store", help="The business's directory; default $BIZCODE_URL, else ./.bizcode."),
+    str | None,
+    typer.Option("--store", help="The business's directory or URL; default $BIZCODE_URL, else ./.bizcode."),
 ]
 
 
@@ -36,9 +37,12 @@ def _console() -> Any:
     return Console(width=None if sys.stdout.isatty() else 100)
 
 
-def _existing(store: Path | None) -> Business:
+def _existing(store: str | None) -> Business:
     """An opened store that must be there already: a typing error must not create one."""
-    directory = store or Path(os.environ.get("BIZCODE_URL") or ".bizcode")
+    place = store or os.environ.get("BIZCODE_URL") or ".bizcode"
+    if is_url(place):
+        return Business(place, worker=False)
+    directory = Path(place)
     if not (directory / "log.db").exists():
         raise BizError(
             f"{directory} holds no business: name one with --store, or make one with `bizcode demo`"
@@ -76,7 +80,7 @@ def run(
     biz.close()
 
 
-def _launched(file: Path, store: Path | None) -> Business:
+def _launched(file: Path, store: str | None) -> Business:
     """The business of a file, with its Startup launched."""
     if not file.is_file():
         raise BizError(f"there is no file {str(file)!r}")

@@ -93,7 +93,9 @@ def _run(store: Store, query: str, parameters: tuple[Any, ...]) -> list[SqlRow]:
             connection.execute("SET TimeZone = 'UTC'; SET autoinstall_known_extensions = false;")
             _views(session, connection)
             # From here on the statement can read the segments and nothing else.
-            connection.execute(f"SET allowed_directories = [{literal(str(store.directory / 'segments'))}]")
+            connection.execute(
+                f"SET allowed_directories = [{literal(str(store.segments.directory / 'segments'))}]"
+            )
             connection.execute("SET enable_external_access = false; SET lock_configuration = true;")
             return _select(connection, query, parameters)
         except duckdb.Error as error:

@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from . import when
 from .clock import Clock, SystemClock
-from .errors import InvalidName, StorageError
+from .errors import StorageError
+from .locate import cache_directory, is_url, open_log_at, segments_directory, tenant_directory
 from .record import Stored
 from .unit import UnitOfWork, current
 from .writer import IDENTITY, Writer
@@ -25,19 +25,11 @@ if TYPE_CHECKING:
     from .consume import Consumers
     from .engine import Engine
     from .log import Transaction
+    from .segments import SegmentStore
 
-__all__ = ["Store", "tenant_directory"]
+__all__ = ["Store"]
 
 DURABILITIES = ("commit", "disk", "buffered")
-
-
-def tenant_directory(root: Path, tenant: str | None) -> Path:
-    """Where a tenant's own store lies. Raises InvalidName for a blank tenant."""
-    if tenant is None:
-        return root
-    if not isinstance(tenant, str) or not tenant.strip() or len(tenant) > 200:
-        raise InvalidName(f"a tenant is named by text of 1 to 200 characters, not {tenant!r}")
-    return root / "tenants" / quote(tenant, safe="").replace(".", "%2E")
 
 
 class Store:
@@ -53,29 +45,34 @@ class Store:
         durability: str = "commit",
         identity: Sequence[str] | None = None,
         worker: bool = True,
+        segments: str | None = None,
     ) -> None:
-        from .log.sqlite import open_log
-        from .segments import SegmentStore
-
         if durability not in DURABILITIES:
             raise StorageError(f"durability is one of {', '.join(DURABILITIES)}, not {durability!r}")
         if timezone is not None:
             when.zone(timezone)
         self.temporary = directory == ":memory:"
-        root = Path(tempfile.mkdtemp(prefix="bizcode-")) if self.temporary else Path(directory)
+        root: str | Path
         if self.temporary:
+            root = Path(tempfile.mkdtemp(prefix="bizcode-"))
             atexit.register(shutil.rmtree, root, ignore_errors=True)
+        else:
+            root = str(directory) if is_url(directory) else Path(directory)
         self.root = root
+        """The directory or URL that it was opened by."""
         self.tenant = tenant
-        self.directory = tenant_directory(root, tenant)
         self.clock: Clock = clock or SystemClock()
         self.durability = durability
         self.worker = worker
         self.closed = False
-        self.log = open_log(self.directory, durability)
+        self.log = open_log_at(root, tenant, durability)
+        self.directory = (
+            cache_directory(self.log.store_id) if isinstance(root, str) else tenant_directory(root, tenant)
+        )
         self.timezone = self._setting("timezone", timezone, "UTC")
         self.tz = when.zone(self.timezone)
-        self.segments = SegmentStore(self.directory, self.log)
+        self.segments_url = self._place_of_segments(segments)
+        self.segments = self._segments()
         given = None if identity is None else "\n".join(identity)
         self.identity = tuple(self._setting("identity", given, "\n".join(IDENTITY)).split("\n"))
         self.writer = Writer(
@@ -102,6 +99,38 @@ class Store:
                 if kept is None and given != default:
                     raise
         return given
+
+    def _place_of_segments(self, given: str | None) -> str:
+        """Where the segments lie, "" for in the store's own directory. Kept once given; it can be changed as long
+        as nothing is sealed."""
+        kept = self.log.cached("settings").get("segments", b"").decode()
+        if given is not None:
+            segments_directory(given)
+            given = given.rstrip("/")
+            if given != kept and self.log.scan("segment", limit=1):
+                raise StorageError(
+                    f"the segments of {self!r} lie in {kept or 'its own directory'}, not in {given}: copy the "
+                    "business by `bizcode move` to have them elsewhere"
+                )
+        return self._setting("segments", given, "")
+
+    def _segments(self) -> SegmentStore:
+        from .segments import SegmentStore
+
+        if self.segments_url:
+            return SegmentStore(segments_directory(self.segments_url) / self.log.store_id, self.log)
+        homeless = None
+        if isinstance(self.root, str):
+            homeless = (
+                f"{self!r} has no place for its segments: open it with "
+                'segments="file:///a/directory" that all its machines see'
+            )
+        return SegmentStore(self.directory, self.log, homeless=homeless)
+
+    @property
+    def shown(self) -> str:
+        """Where it is kept, without a password."""
+        return getattr(self.log, "url", None) or str(self.root)
 
     @cached_property
     def engine(self) -> Engine:
@@ -193,7 +222,7 @@ class Store:
             shutil.rmtree(self.root, ignore_errors=True)
 
     def __repr__(self) -> str:
-        return f"Store({str(self.directory)!r})"
+        return f"Store({self.shown!r})"
 
     def __getstate__(self) -> Any:
         raise TypeError("a store can't be pickled: open it again in the other process")

@@ -264,6 +264,9 @@ class Consumer:
         if self.durable:
             kept = tx.get("consumer", self.name)
             data = orjson.loads(kept) if kept else {}
+            if 0 <= self._written != data.get("position", self._written):
+                # A lease that lies on another machine can be lost, with a connection, unnoticed.
+                raise Conflict(f"{self.name!r} was moved on or set back by another process meanwhile")
             tx.put("consumer", self.name, orjson.dumps({**data, "position": position}))
 
     def _one_by_one(self, rows: list[Stored], last: int, pause: Callable[[float], bool]) -> bool:

@@ -208,7 +208,7 @@ class Consumers:
                 while not self._stopping.is_set() and consumer.step(pause):
                     done = True
                 return done
-            with lease(self.store.directory, consumer.name) as mine:
+            with lease(self.store.log.locks, consumer.name) as mine:
                 while mine and not self._stopping.is_set() and consumer.step(pause):
                     done = True
         return done
@@ -236,7 +236,7 @@ class Consumers:
 
     def _tick_one(self, ticker: Ticker, now: int) -> bool:
         """What one ticker has due; False where another process is at it, or nothing moved."""
-        with self._tick_lock(ticker.name), lease(self.store.directory, f"tick:{ticker.name}") as mine:
+        with self._tick_lock(ticker.name), lease(self.store.log.locks, f"tick:{ticker.name}") as mine:
             before = ticker.due()
             if not mine or before is None or before > now:
                 return False

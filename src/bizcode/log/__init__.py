@@ -1,5 +1,5 @@
 """The log: one durable, totally ordered sequence of facts, and the state that moves with it."""
 
-from .interface import Appended, Log, Pending, Reader, Transaction
+from .interface import Appended, Held, Locks, Log, Pending, Reader, Transaction
 
-__all__ = ["Appended", "Log", "Pending", "Reader", "Transaction"]
+__all__ = ["Appended", "Held", "Locks", "Log", "Pending", "Reader", "Transaction"]

@@ -26,8 +26,9 @@ class Changes:
     leave one held.
     """
 
-    def __init__(self, number: Callable[[], int]) -> None:
+    def __init__(self, number: Callable[[], int], poll: float = POLL) -> None:
         self._number = number
+        self._poll = poll
         self._line: deque[LockType] = deque()
         self._wakes = 0
 
@@ -56,7 +57,7 @@ class Changes:
                 left = None if until is None else until - time.monotonic()
                 if self._wakes != wakes or (left is not None and left <= 0):
                     return False
-                pause = POLL if self._line[0] is bell else PATIENCE
+                pause = self._poll if self._line[0] is bell else PATIENCE
                 bell.acquire(timeout=pause if left is None else min(pause, left))
         finally:
             with suppress(ValueError):

@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 
 from ..record import Draft, Stored
 
-__all__ = ["Appended", "Log", "Pending", "Reader", "Transaction"]
+__all__ = ["Appended", "Held", "Locks", "Log", "Pending", "Reader", "Transaction"]
 
 
 class Appended(NamedTuple):
@@ -118,12 +118,35 @@ class Pending(Protocol):
         ...
 
 
+class Held(Protocol):
+    """A lock that is held."""
+
+    def release(self) -> None:
+        """Let go of it. Twice is fine; in a forked child it frees nothing that the parent holds."""
+        ...
+
+
+class Locks(Protocol):
+    """Locks by name among everybody who has the log open. A holder's death frees them. Each `take` is a holder
+    of its own, in one thread or process as in several."""
+
+    def take(self, name: str, *, shared: bool = False, wait: bool = False) -> Held | None:
+        """Take a lock, alone or `shared` with others who share it; None if it can't be had now and `wait` is
+        false. Raises StorageError where nothing can be locked."""
+        ...
+
+
 class Log(Reader, Protocol):
     """A durable, totally ordered log. Safe for threads, processes and forks. A reader never sees
     position n + 1 without n."""
 
     store_id: str
     """Random, fixed at creation; prefix of the ids of records written without one."""
+
+    @property
+    def locks(self) -> Locks:
+        """Who works on what: consumers' leases, the upkeep of segments, readers of files."""
+        ...
 
     before_append: Callable[[Transaction, Sequence[Draft]], Sequence[Draft]] | None
     """Called inside each appending transaction, before anything is stored; may change the drafts, add

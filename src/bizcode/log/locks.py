@@ -1,4 +1,4 @@
-"""A fair lock between processes.
+"""A fair lock between processes, and locks by name, both on files.
 
 SQLite's own write lock is not fair: with tight loops one writer can starve another for seconds.
 Two files make a turnstile: who waits holds `turn` while it waits for `main`, so nobody passes
@@ -12,7 +12,10 @@ import mmap
 import os
 from pathlib import Path
 
-__all__ = ["Turnstile"]
+from ..errors import StorageError
+from .interface import Held
+
+__all__ = ["FileLocks", "Held", "Turnstile"]
 
 _EXCLUSIVE = fcntl.LOCK_EX
 _TRY = fcntl.LOCK_EX | fcntl.LOCK_NB
@@ -63,3 +66,47 @@ class Turnstile:
         self._crowd.close()
         os.close(self._turn)
         os.close(self._main)
+
+
+class FileLocks:
+    """Implements `Locks` for the processes of one machine: a file in the directory per name."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def take(self, name: str, *, shared: bool = False, wait: bool = False) -> Held | None:
+        handle = self._open(name)
+        try:
+            _flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            os.close(handle)
+            return None
+        except BaseException:
+            os.close(handle)
+            raise
+        return _HeldFile(handle)
+
+    def _open(self, name: str) -> int:
+        path = self._directory / name
+        try:
+            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except FileNotFoundError:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return self._open(name)
+        except OSError as error:
+            raise StorageError(
+                f"{self._directory.parent} can't be written: the directory or disk is read-only"
+            ) from error
+
+
+class _HeldFile:
+    __slots__ = ("_handle",)
+
+    def __init__(self, handle: int) -> None:
+        self._handle: int | None = handle
+
+    def release(self) -> None:
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            # The system frees the lock with its last handle: a child's copy is not the last.
+            os.close(handle)

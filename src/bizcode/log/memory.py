@@ -15,9 +15,43 @@ from types import MappingProxyType
 
 from ..errors import Conflict, StorageError
 from ..record import Draft, Stored
-from .interface import Appended, Pending, Reader, Transaction
+from .interface import Appended, Held, Locks, Pending, Reader, Transaction
 
 __all__ = ["MemoryLog"]
+
+
+class _Locks:
+    """Implements `Locks` for the threads of one process."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._held: dict[str, int] = {}
+
+    def take(self, name: str, *, shared: bool = False, wait: bool = False) -> Held | None:
+        """Below 0: held alone; else by so many together."""
+        with self._condition:
+            while (count := self._held.get(name, 0)) < 0 or (count and not shared):
+                if not wait:
+                    return None
+                self._condition.wait()
+            self._held[name] = count + 1 if shared else -1
+        return _Held(self, name)
+
+    def release(self, name: str) -> None:
+        with self._condition:
+            self._held[name] = max(0, self._held[name] - 1) if self._held[name] > 0 else 0
+            self._condition.notify_all()
+
+
+class _Held:
+    def __init__(self, locks: _Locks, name: str) -> None:
+        self._locks: _Locks | None = locks
+        self._name = name
+
+    def release(self) -> None:
+        locks, self._locks = self._locks, None
+        if locks is not None:
+            locks.release(self._name)
 
 
 class _State:
@@ -215,6 +249,7 @@ class MemoryLog(_Reads):
     """
 
     def __init__(self) -> None:
+        self.locks: Locks = _Locks()
         self.store_id = secrets.token_hex(6)
         self.before_append: Callable[[Transaction, Sequence[Draft]], Sequence[Draft]] | None = None
         self._state = _State()

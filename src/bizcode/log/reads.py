@@ -12,7 +12,7 @@ from ..errors import StorageError
 from ..record import Stored
 from .schema import COLUMNS
 
-__all__ = ["Reads", "Spaces", "stored", "upper"]
+__all__ = ["LAST", "PAGE", "Reads", "Spaces", "ended", "paged", "stored", "upper"]
 
 HEAD = (
     "select max(ifnull((select max(position) from records), 0), (select value from meta where key = 'floor'))"
@@ -48,7 +48,7 @@ _GENERATION = "select generation from spaces where space = ?"
 _SPACE = "select key, value, generation from spaces left join kv using (space) where space = ?"
 
 LAST = 2**63 - 1
-_PAGE = 500
+PAGE = 500
 _new = tuple.__new__
 
 Spaces = dict[str, tuple[int, Mapping[str, bytes]]]
@@ -116,9 +116,9 @@ class Reads:
         return self._execute(_VERSION, (entity,)).fetchall()[0][0] or 0
 
     def events_page(self, entity: str, after_version: int, until_version: int | None) -> list[Stored]:
-        """The next few events of an entity; fewer than `_PAGE` are the last."""
+        """The next few events of an entity; fewer than `PAGE` are the last."""
         last = LAST if until_version is None else until_version
-        return stored(self._execute(_EVENTS, (entity, after_version, last, _PAGE)))
+        return stored(self._execute(_EVENTS, (entity, after_version, last, PAGE)))
 
     def entity_events(
         self, entity: str, after_version: int = 0, until_version: int | None = None
@@ -170,7 +170,7 @@ def paged(
     while True:
         found = page(entity, after_version, until_version)
         yield from found
-        if len(found) < _PAGE:
+        if len(found) < PAGE:
             return
         after_version = found[-1].version or 0
 

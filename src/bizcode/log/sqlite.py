@@ -19,6 +19,7 @@ from .connections import Readers, connect, shut
 from .faults import fault
 from .interface import Reader
 from .lives import enroll
+from .locks import FileLocks
 from .reads import Reads, paged
 from .writing import Writing
 
@@ -57,6 +58,7 @@ class SqliteLog(Writing):
         self.writable = _prepare(directory, path)
         self.directory = directory
         self.durability = durability
+        self.locks = FileLocks(directory / "locks")
         locks = directory / "locks" if self.writable else None
         super().__init__(path, locks, SYNCHRONOUS[durability], self.changes)
         self._readers = Readers(path, self.writable, self._spaces)

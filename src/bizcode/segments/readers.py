@@ -1,21 +1,20 @@
 """Who reads which files: so that none is deleted under a reader, and deleting is not put off for ever.
 
-Readers hold a shared lock of the file locks/readers-0 or -1, whichever belongs to the present epoch (kept in
+Readers hold a shared lock named readers-0 or -1, whichever belongs to the present epoch (kept in
 the log). To delete what the catalog no longer names, the deleter begins the next epoch, whose readers lock the
-other file, and waits until nobody holds the old one: whoever comes later can't know the deleted files.
+other name, and waits until nobody holds the old one: whoever comes later can't know the deleted files.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from ..errors import StorageError
+from ..log import Held, Locks
 
 __all__ = ["Readers", "exclusive"]
 
@@ -25,11 +24,11 @@ _all: weakref.WeakSet[Readers] = weakref.WeakSet()
 class Readers:
     """The locks of one opened store, shared by its threads."""
 
-    def __init__(self, directory: Path, epoch: Callable[[], int]) -> None:
-        self._directory = directory
+    def __init__(self, locks: Locks, epoch: Callable[[], int]) -> None:
+        self._locks = locks
         self._epoch = epoch
         self._lock = threading.Lock()
-        self._held: dict[int, tuple[int, int | None]] = {}
+        self._held: dict[int, tuple[int, Held | None]] = {}
         _all.add(self)
 
     @contextmanager
@@ -50,9 +49,7 @@ class Readers:
             with self._lock:
                 count, handle = self._held.get(side, (0, None))
                 if not count:
-                    handle = _open(self._directory / f"readers-{side}")
-                    if handle is not None:
-                        fcntl.flock(handle, fcntl.LOCK_SH)
+                    handle = _held(self._locks, f"readers-{side}")
                 self._held[side] = (count + 1, handle)
             # A deleter may have begun the next epoch before the lock was taken.
             same = False
@@ -72,26 +69,23 @@ class Readers:
                 return
             del self._held[side]
             if handle is not None:
-                os.close(handle)
+                handle.release()
 
     def drained(self, epoch: int) -> bool:
         """Whether nobody reads in that epoch, which must not be the present one."""
-        handle = _open(self._directory / f"readers-{epoch % 2}")
-        if handle is None:
-            return False
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            held = self._locks.take(f"readers-{epoch % 2}")
+        except StorageError:
             return False
-        finally:
-            os.close(handle)
+        if held is None:
+            return False
+        held.release()
         return True
 
     def _forked(self) -> None:
-        # The parent's locks are its own: closing the child's copies doesn't release them.
         for _, handle in self._held.values():
             if handle is not None:
-                os.close(handle)
+                handle.release()
         self._held = {}
         self._lock = threading.Lock()
 
@@ -104,31 +98,24 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
-def _open(path: Path) -> int | None:
+def _held(locks: Locks, name: str) -> Held | None:
     """None where the directory can't be written: nobody deletes there."""
     try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return _open(path)
-    except OSError:
+        return locks.take(name, shared=True, wait=True)
+    except StorageError:
         return None
 
 
 @contextmanager
-def exclusive(path: Path) -> Iterator[bool]:
+def exclusive(locks: Locks) -> Iterator[bool]:
     """One at a time over threads and processes; True if it had to wait for another.
     Raises StorageError where nothing can be written."""
-    handle = _open(path)
-    if handle is None:
-        raise StorageError(f"{path.parent.parent} can't be written: the directory or disk is read-only")
+    held = locks.take("segments")
+    waited = held is None
+    if held is None:
+        held = locks.take("segments", wait=True)
     try:
-        waited = False
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            waited = True
-            fcntl.flock(handle, fcntl.LOCK_EX)
         yield waited
     finally:
-        os.close(handle)
+        if held is not None:
+            held.release()

@@ -48,14 +48,19 @@ class SegmentStore:
         directory: the store's directory; files lie below its `segments`.
         log: its log, which keeps the catalog.
         seal_rows: the tail is due to be sealed when it has this many records.
+        homeless: why nothing can be sealed, in a sentence, where there is no place for files that everybody
+            who has the log open would find.
     """
 
-    def __init__(self, directory: Path, log: Log, seal_rows: int = SEAL_ROWS) -> None:
+    def __init__(
+        self, directory: Path, log: Log, seal_rows: int = SEAL_ROWS, homeless: str | None = None
+    ) -> None:
         self.directory = directory
         self.log = log
         self.seal_rows = seal_rows
+        self.homeless = homeless
         self._files = Files(directory)
-        self._readers = Readers(directory / "locks", lambda: State.read(log).epoch)
+        self._readers = Readers(log.locks, lambda: State.read(log).epoch)
         self._lock = threading.Lock()
         self._catalog: Catalog | None = None
 
@@ -103,7 +108,7 @@ class SegmentStore:
 
     def due(self) -> bool:
         """Whether the tail is long enough to be sealed."""
-        return self.log.head() - State.read(self.log).to >= self.seal_rows
+        return self.homeless is None and self.log.head() - State.read(self.log).to >= self.seal_rows
 
     def seal(self, until: int | None = None) -> int:
         """Move the tail, up to a position, into files. One at a time over all processes.
@@ -120,6 +125,8 @@ class SegmentStore:
         target = self.log.head() if until is None else min(until, self.log.head())
         if before >= target:
             return 0
+        if self.homeless is not None:
+            raise StorageError(self.homeless)
         with self._maintenance() as waited:
             if waited and until is None and not self.due():
                 return 0
@@ -135,7 +142,7 @@ class SegmentStore:
 
     def _maintenance(self) -> AbstractContextManager[bool]:
         """One thread of one process at a time changes the segments; tells whether another was busy."""
-        return exclusive(self.directory / "locks" / "segments")
+        return exclusive(self.log.locks)
 
     # upkeep
 

@@ -76,6 +76,7 @@ class App:
                     clock=store.clock,
                     durability=store.durability,
                     worker=store.worker,
+                    segments=store.segments_url or None,
                 )
                 self._tenants[tenant] = found
             return found

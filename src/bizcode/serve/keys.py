@@ -16,7 +16,7 @@ import orjson
 
 from .. import values, when
 from ..errors import InvalidValue, NotFound
-from ..store import tenant_directory
+from ..locate import tenant_directory
 
 if TYPE_CHECKING:
     from ..store import Store
@@ -70,7 +70,7 @@ class Keys:
         if scope not in SCOPES:
             raise InvalidValue(f"a key's scope is one of {', '.join(SCOPES)}, not {scope!r}")
         name = values.name(name, "a key")
-        tenant_directory(self._store.root, tenant)
+        tenant_directory(self._store.directory, tenant)
         text = _PREFIX[scope] + secrets.token_urlsafe(24)
         made = {
             "scope": scope,

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from .concurrency import ConcurrencyContract
 from .entities import EntitiesContract
+from .locks import LocksContract
 from .records import RecordsContract
 from .state import StateContract
 
 __all__ = ["LogContract"]
 
 
-class LogContract(RecordsContract, EntitiesContract, StateContract, ConcurrencyContract):
+class LogContract(RecordsContract, EntitiesContract, StateContract, ConcurrencyContract, LocksContract):
     """The whole contract of `bizcode.log.Log`, one behaviour per test."""

@@ -1,0 +1,86 @@
+"""What the log's schema looks like, and how a schema is told to be one of ours."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+from psycopg import sql
+
+from ...errors import StorageError
+from .server import Connection, Server
+
+__all__ = ["COLUMNS", "FORMAT", "prepare"]
+
+FORMAT = 1
+"""The format this release writes. Others refuse newer ones."""
+
+COLUMNS = 'position, kind, name, time, data, "user", id, entity, version, whole, value, experiments'
+"""A number is either in `whole` or in `value`: an int stays an int."""
+
+# The collation "C" orders by code point, in UTF-8, whatever the database's own.
+_TABLES = (
+    """create table records (
+        position bigint primary key, kind text not null, name text not null, time bigint not null,
+        data text not null, "user" text, id text, entity text collate "C", version bigint,
+        whole bigint, value double precision, experiments text)""",
+    "create unique index records_entity on records (entity, version) where entity is not null",
+    'create table ids (id text collate "C" primary key, position bigint not null)',
+    """create table kv (space text collate "C", key text collate "C", value bytea not null,
+        primary key (space, key))""",
+    'create table spaces (space text collate "C" primary key, generation bigint not null)',
+    "create table erased (position bigint primary key)",
+    """create table writers (token text primary key, serial bigint not null,
+        seen timestamptz not null default now())""",
+    "create table meta (format int not null, store text not null, trimmed bigint not null, floor bigint not null)",
+)
+
+
+def prepare(server: Server, connection: Connection) -> str:
+    """Lay out the schema unless it is there; the store's random name, given at its creation.
+
+    Raises:
+        StorageError: the schema is another application's, or in a newer format.
+    """
+    found = _inspect(server, connection)
+    if found is not None:
+        return found
+    with connection.transaction():
+        connection.execute("select pg_advisory_xact_lock(%s)", (server.key("layout"),))
+        found = _inspect(server, connection)
+        if found is not None:
+            return found
+        store = secrets.token_hex(6)
+        connection.execute(sql.SQL("create schema if not exists {}").format(sql.Identifier(server.schema)))
+        if server.tenant is not None:
+            comment = sql.SQL("comment on schema {} is {}")
+            told = sql.Literal(f"bizcode, tenant {server.tenant!r}")
+            connection.execute(comment.format(sql.Identifier(server.schema), told))
+        for statement in _TABLES:
+            connection.execute(statement)
+        connection.execute("insert into meta values (%s, %s, 0, 0)", (FORMAT, store))
+    return store
+
+
+def _inspect(server: Server, connection: Connection) -> str | None:
+    """The store's name; None in a schema that is empty or missing."""
+    rows: list[Any] = connection.execute(
+        """select relname from pg_class join pg_namespace on pg_namespace.oid = relnamespace
+        where nspname = %s and relkind in ('r', 'v', 'p', 'm', 'f')""",
+        (server.schema,),
+    ).fetchall()
+    names = {row[0] for row in rows}
+    if not names:
+        return None
+    if not {"meta", "records", "kv", "writers"} <= names:
+        raise StorageError(
+            f"the schema {server.schema!r} of {server.shown} holds tables of another application: "
+            "choose another with ?schema= in the URL"
+        )
+    held = connection.execute("select format, store from meta").fetchone()
+    if held is None or held[0] > FORMAT:
+        raise StorageError(
+            f"{server.shown} was written by a newer bizcode (format {held and held[0]}, this release reads up "
+            f"to {FORMAT}): upgrade bizcode to open it"
+        )
+    return held[1]
