@@ -219,7 +219,7 @@ class Session:
         if python is None:
             return build(self, select, columns, parameters, span=span)
         select = replace(select, where=declarative)
-        return build(self, select, columns, parameters, self._passing(select, python), span)
+        return build(self, select, columns, parameters, self._passing(select, python, span), span)
 
     def _declarative(self, select: Select, column: Column) -> Column:
         """A column whose condition needs Python, with the positions that it lets through in its place."""
@@ -232,11 +232,11 @@ class Session:
         among = Among(self._passing(Select(kind=select.kind, names=select.names, where=declarative), python))
         return replace(column, condition=And((declarative, among)))
 
-    def _passing(self, select: Select, python: Condition) -> str:
+    def _passing(self, select: Select, python: Condition, span: tuple[int, int] | None = None) -> str:
         """A temporary table of the positions of the records that a Python condition lets through."""
         table = f"passing_{next(self._tables)}"
         self.cursor.execute(f"CREATE OR REPLACE TEMP TABLE {table} (position BIGINT)")
-        for batch in rows.records(self, select, newest_first=False):
+        for batch in rows.records(self, select, newest_first=False, span=span):
             found = [record._position for record in batch if python.matches(record)]
             if found:
                 self.cursor.execute(f"INSERT INTO {table} SELECT unnest($1::BIGINT[])", [found])

@@ -19,6 +19,10 @@ class Identity:
         self._members: dict[str, set[str]] = {}
         self._dirty: set[str] = set()
         self._reset = False
+        self.joined = 0
+        """How often ids were joined."""
+        self.replayed = 0
+        """How often all was begun again: after that, an id may count as less than it did."""
 
     def __bool__(self) -> bool:
         return bool(self._edges)
@@ -58,6 +62,7 @@ class Identity:
             self._replay()
 
     def _replay(self) -> None:
+        self.replayed += 1
         self._name.clear()
         self._members.clear()
         self._dirty.clear()
@@ -66,6 +71,7 @@ class Identity:
             self._join(alias, user)
 
     def _join(self, alias: str, user: str) -> None:
+        self.joined += 1
         mine, theirs = self.user(alias), self.user(user)
         name = user if mine == theirs else theirs
         members = self._members.pop(mine, {mine}) | self._members.pop(theirs, {theirs}) | {alias, user}

@@ -28,6 +28,7 @@ def records(
     newest_first: bool = True,
     limit: int | None = None,
     offset: int = 0,
+    span: tuple[int, int] | None = None,
 ) -> Iterator[list[Any]]:
     """Chunks of records, by timestamp, ties by position.
 
@@ -39,7 +40,7 @@ def records(
     from dataclasses import replace
 
     plain = replace(select, where=declarative)
-    relation = build(session, plain, _ORDER, parameters)
+    relation = build(session, plain, _ORDER, parameters, span=span)
     way = "DESC" if newest_first else "ASC"
     sql = f"SELECT position, epoch_us(moment) FROM ({relation.sql}) ORDER BY moment {way}, position {way}"
     if python is None and limit is not None:

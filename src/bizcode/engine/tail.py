@@ -56,6 +56,10 @@ class View:
     table: str
     values: dict[str, frozenset[str]]
     """Of each metric in the tail whether its numbers are "int", "double" or both."""
+    identity: tuple[int, int] = (0, 0)
+    """How often merges were begun again, and joined."""
+    erased: bytes = b""
+    """Differs after something was erased."""
 
 
 @dataclass(slots=True)
@@ -149,7 +153,13 @@ class Tail:
                 for (kind, name), s in state.stats.items()
                 if kind == MEASURE
             },
+            identity=(self._identity.replayed, self._identity.joined),
+            erased=self._state.erased,
         )
+
+    def user(self, id: str) -> str:
+        """The name under which an id counts."""
+        return self._identity.user(id)
 
     def _restart(self, reader: Reader, erased: bytes) -> None:
         """Begin again from the kept state: something was erased, or system records were sealed unseen."""

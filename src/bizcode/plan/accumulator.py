@@ -77,6 +77,10 @@ class Accumulator:
         """Everything of another state too."""
         raise AssertionError
 
+    def remove(self, state: Any, value: Any, time: int, order: int) -> bool:
+        """Take a value out again; False where the state can't tell what is left, and must be made anew."""
+        raise AssertionError
+
     def result(self, state: Any) -> Any:
         """The number, or list, of a state."""
         raise AssertionError
@@ -102,6 +106,10 @@ class _Count(Accumulator):
 
     def merge(self, state: Any, other: Any) -> None:
         state[0] += other[0]
+
+    def remove(self, state: Any, value: Any, time: int, order: int) -> bool:
+        state[0] -= 1
+        return True
 
     def result(self, state: Any) -> Any:
         return state[0]
@@ -160,6 +168,12 @@ class _Sum(Accumulator):
         if other[2]:
             state[2] = _partials(state[2], other[2]) or [0.0]
 
+    def remove(self, state: Any, value: Any, time: int, order: int) -> bool:
+        if is_number(value):
+            self.add(state, -value, time, order)
+            state[0] -= 2
+        return True
+
     def result(self, state: Any) -> Any:
         return total(_big(state[1]), state[2])
 
@@ -207,6 +221,10 @@ class _Extreme(Accumulator):
         for value in other:
             self.add(state, value, 0, 0)
 
+    def remove(self, state: Any, value: Any, time: int, order: int) -> bool:
+        place = 0 if is_number(value) else 1 if isinstance(value, str) else None
+        return place is None or value != state[place]
+
     def result(self, state: Any) -> Any:
         return self._shown(state[1] if state[0] is None else state[0])
 
@@ -227,6 +245,9 @@ class _Edge(Accumulator):
         if other:
             self.add(state, other[2], other[0], other[1])
 
+    def remove(self, state: Any, value: Any, time: int, order: int) -> bool:
+        return value is None or state[:2] != [time, order]
+
     def result(self, state: Any) -> Any:
         return self._shown(state[2]) if state else None
 
@@ -243,12 +264,16 @@ class _Collect(Accumulator):
     def merge(self, state: Any, other: Any) -> None:
         state.extend(other)
 
+    def remove(self, state: Any, value: Any, time: int, order: int) -> bool:
+        state[:] = [entry for entry in state if (entry[0], entry[1]) != (time, order)]
+        return True
+
     def result(self, state: Any) -> Any:
         return [self._shown(entry[2]) for entry in sorted(state, key=lambda entry: (entry[0], entry[1]))]
 
 
 class _Distinct(Accumulator):
-    """State: each value as text."""
+    """State: each value as text, and how often it was there."""
 
     __slots__ = ()
 
@@ -257,10 +282,22 @@ class _Distinct(Accumulator):
 
     def add(self, state: Any, value: Any, time: int, order: int) -> None:
         if value is not None:
-            state[_text(value)] = 1
+            text = _text(value)
+            state[text] = state.get(text, 0) + 1
 
     def merge(self, state: Any, other: Any) -> None:
-        state.update(other)
+        for text, times in other.items():
+            state[text] = state.get(text, 0) + times
+
+    def remove(self, state: Any, value: Any, time: int, order: int) -> bool:
+        if value is not None:
+            text = _text(value)
+            left = state.get(text, 0) - 1
+            if left > 0:
+                state[text] = left
+            else:
+                state.pop(text, None)
+        return True
 
     def result(self, state: Any) -> Any:
         return len(state)
@@ -280,6 +317,11 @@ class _Values(Accumulator):
 
     def merge(self, state: Any, other: Any) -> None:
         state.extend(other)
+
+    def remove(self, state: Any, value: Any, time: int, order: int) -> bool:
+        if is_number(value):
+            state.remove(value)
+        return True
 
     def result(self, state: Any) -> Any:
         if self.made.operation == "percentile":

@@ -43,6 +43,8 @@ class Element:
 
 def as_value(value: Any) -> Any:
     """A dict reads both ways; anything else is passed on as it is."""
+    if type(value) is dict:
+        return Row(value)
     if isinstance(value, (Record, Row)):
         return value
     if isinstance(value, Mapping):

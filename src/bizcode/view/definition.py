@@ -10,9 +10,10 @@ from ..errors import InvalidQuery
 from ..plan.aggregation import Aggregation
 from ..plan.condition import TRUE, Condition, conditions
 from ..plan.select import Select
+from ..plan.spec import condition_of, field_of, has_function, select_of, spec_of
 from ..query.reach import describe
 
-__all__ = ["Definition", "ordering"]
+__all__ = ["Definition", "condition", "from_spec", "ordering", "to_spec"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,3 +81,56 @@ def ordering(given: Any) -> tuple[tuple[str, bool], ...]:
 def condition(given: Any, tz: Any) -> Condition:
     """Conditions as where= and having= take them: None, a mapping, an expression or a function."""
     return TRUE if given is None else conditions([given], {}, tz)
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """The source of a definition that was read from the log."""
+
+    select: Select
+
+
+def to_spec(made: Definition) -> Any:
+    """A definition as JSON, so that it lasts; None where a function, a stream or another view is part of it."""
+    select = made.select
+    if select is None or select.since is not None or select.until is not None:
+        return None
+    if has_function(select.where) or has_function(made.having):
+        return None
+    return {
+        "select": spec_of(select),
+        "group_by": list(made.group_by),
+        "compute": {
+            name: {"operation": one.operation, "field": spec_of(one.field), "argument": one.argument}
+            for name, one in made.compute.items()
+        },
+        "having": spec_of(made.having),
+        "order_by": [list(pair) for pair in made.order_by],
+        "limit": made.limit,
+        "incremental": made.incremental,
+        "last": made.last,
+    }
+
+
+def from_spec(name: str, spec: Any, tz: Any) -> Definition | None:
+    """The definition of a spec, None of none."""
+    if spec is None:
+        return None
+    select, having = select_of(spec["select"]), condition_of(spec["having"])
+    if select is None or having is None:
+        return None
+    return Definition(
+        name=name,
+        source=Selected(select),
+        group_by=tuple(spec["group_by"]),
+        compute={
+            key: Aggregation(one["operation"], field_of(one["field"]), one["argument"])
+            for key, one in spec["compute"].items()
+        },
+        having=having,
+        order_by=tuple((field, descending) for field, descending in spec["order_by"]),
+        limit=spec["limit"],
+        incremental=spec["incremental"],
+        last=spec["last"],
+        tz=tz,
+    )

@@ -18,7 +18,8 @@ from ..query import Lazy
 from ..query.selection import check_count
 from ..record import Row
 from .compute import arranged, rows
-from .definition import Definition, condition, ordering
+from .definition import Definition, condition, from_spec, ordering, to_spec
+from .maintained import Maintained, can_be_maintained
 from .view import ViewDoor, ViewInfo
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ class Views:
         self._store = store
         self._known: dict[str, Definition] = {}
         self._cache: dict[str, tuple[int, int, int, dict[tuple[Any, ...], Row]]] = {}
+        self._maintained: dict[str, Maintained] = {}
+        self._tops: dict[str, tuple[int, dict[tuple[Any, ...], Row]]] = {}
 
     def define(
         self,
@@ -71,7 +74,8 @@ class Views:
                     f"the view {made.name!r} is defined otherwise already: change it by .update()"
                 )
             if kept is None:
-                tx.put("define:view", made.name, orjson.dumps({"text": text, "defined": self._store.now()}))
+                found = {"text": text, "defined": self._store.now(), "spec": to_spec(made)}
+                tx.put("define:view", made.name, orjson.dumps(found))
         self._known[made.name] = made
         return ViewDoor(self, made.name)
 
@@ -142,7 +146,12 @@ class Views:
     # what the doors ask
 
     def _has(self, name: str) -> bool:
-        return name in self._known or self._written(name)
+        if name in self._known or self._written(name):
+            return True
+        kept = self._store.log.get("define:view", name)
+        return (
+            kept is not None and from_spec(name, orjson.loads(kept).get("spec"), self._store.tz) is not None
+        )
 
     def _written(self, name: str) -> bool:
         return bool(self._store.log.scan(f"view:{name}", limit=1))
@@ -153,10 +162,16 @@ class Views:
             return found
         if self._written(name):
             return Definition(name=name, source=None, group_by=(), compute={})
-        if self._store.log.get("define:view", name) is not None:
-            raise NotFound(
-                f"the view {name!r} was defined by another program: define it here too, to give it its source"
-            )
+        kept = self._store.log.get("define:view", name)
+        if kept is not None:
+            made = from_spec(name, orjson.loads(kept).get("spec"), self._store.tz)
+            if made is None:
+                raise NotFound(
+                    f"the view {name!r} was defined by another program, over a function, a stream or a view: "
+                    f"define it here too, to give it its source"
+                )
+            self._known[name] = made
+            return made
         raise NotFound(f"there is no view {name!r}; defined are: {', '.join(sorted(self._known)) or 'none'}")
 
     def _rows(self, name: str, staleness: int) -> dict[tuple[Any, ...], Row]:
@@ -169,6 +184,8 @@ class Views:
             }
         if store.unit() is not None:
             return rows(store, definition)
+        if can_be_maintained(definition):
+            return self._kept(definition).rows(staleness)
         store.log.flush()
         now, changes = store.now(), store.log.changes()
         known = self._cache.get(name)
@@ -182,14 +199,31 @@ class Views:
         self._cache[name] = (changes, now, head, found)
         return found
 
+    def _kept(self, definition: Definition) -> Maintained:
+        """The groups of a view, of its present definition."""
+        found = self._maintained.get(definition.name)
+        if found is None or found.definition is not definition:
+            found = self._maintained[definition.name] = Maintained(self._store, definition)
+            self._tops.pop(definition.name, None)
+        return found
+
     def _top(self, name: str, staleness: int) -> dict[tuple[Any, ...], Row]:
         definition = self._definition(name)
         found = self._rows(name, staleness)
-        if not definition.order_by and definition.limit is None:
-            return found
-        keys = {id(row): key for key, row in found.items()}
-        ordered = arranged(found.values(), definition.order_by, definition.limit)
-        return {keys[id(row)]: row for row in ordered}
+        kept = self._maintained.get(name) if self._store.unit() is None else None
+        if kept is not None and kept.definition is not definition:
+            kept = None
+        known = self._tops.get(name)
+        if kept is not None and known is not None and known[0] == kept.version:
+            return known[1]
+        top = dict(found) if kept is None else {key: found[key] for key in kept.ordered()}
+        if definition.order_by or definition.limit is not None:
+            keys = {id(row): key for key, row in top.items()}
+            ordered = arranged(top.values(), definition.order_by, definition.limit)
+            top = {keys[id(row)]: row for row in ordered}
+        if kept is not None:
+            self._tops[name] = (kept.version, top)
+        return top
 
     def _row(self, name: str, key: Any, staleness: int) -> Row | None:
         definition = self._definition(name)
@@ -199,12 +233,16 @@ class Views:
                 f"the view {name!r} is grouped by {', '.join(definition.group_by) or 'nothing'}: "
                 f"its key has {len(definition.group_by)} parts, not {len(parts)}"
             )
-        return self._top(name, staleness).get(parts)
+        limited = definition.limit is not None
+        return (self._top if limited else self._rows)(name, staleness).get(parts)
 
-    def _compute(self, name: str) -> None:
-        self._definition(name)
+    def _compute(self, name: str, incremental: bool) -> None:
+        definition = self._definition(name)
         self._cache.pop(name, None)
-        self._rows(name, 0)
+        if not incremental and definition.source is not None and can_be_maintained(definition):
+            self._kept(definition).rebuild()
+        else:
+            self._rows(name, 0)
 
     def _info(self, name: str) -> ViewInfo:
         if self._store.log.get("define:view", name) is None and not self._written(name):
@@ -216,8 +254,11 @@ class Views:
         definition = self._definition(name)
         size = sum(len(orjson.dumps(dict(row), default=str)) for row in found.values())
         head = self._store.log.head()
+        maintained = self._maintained.get(name)
         position = head if known is None else known[2]
         moment = None if known is None else when.to_datetime(known[1])
+        if maintained is not None:
+            position, moment = maintained.position, when.to_datetime(maintained.looked)
         shown = definition.text() if definition.source is not None else "written by a stream"
         return ViewInfo(name, len(found), size, position, head - position, shown, moment)
 
@@ -252,7 +293,7 @@ class Views:
         made = self._made(name, **{**given, **changes})
         with self._store.log.transaction() as tx:
             kept = orjson.loads(tx.get("define:view", name) or b"{}")
-            tx.put("define:view", name, orjson.dumps({**kept, "text": made.text()}))
+            tx.put("define:view", name, orjson.dumps({**kept, "text": made.text(), "spec": to_spec(made)}))
         self._known[name] = made
         self._cache.pop(name, None)
 
@@ -263,6 +304,8 @@ class Views:
             tx.clear(f"view:{name}")
         self._known.pop(name, None)
         self._cache.pop(name, None)
+        self._maintained.pop(name, None)
+        self._tops.pop(name, None)
 
     def __repr__(self) -> str:
         return "biz.view"

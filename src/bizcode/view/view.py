@@ -172,10 +172,18 @@ class ViewDoor:
         return Subscription(id, lambda: consumers.remove_ticker(id))
 
     def refresh(self, *, incremental: bool = False, since: Any = None) -> None:
-        """Compute it anew. Raises NotFound, InvalidTime."""
+        """Compute it anew.
+
+        Args:
+            incremental: only bring it up to date with what came since it was looked at last, which every
+                `get` does too.
+            since: the earliest that anything may have changed; a view knows that better itself.
+        Raises:
+            NotFound, InvalidTime.
+        """
         if since is not None:
             self._views._store.engine.range_start(since)
-        self._views._compute(self.name)
+        self._views._compute(self.name, incremental)
 
     def info(self) -> Lazy[ViewInfo]:
         """Rows, bytes, position, lag and definition."""
