@@ -133,3 +133,12 @@ def test_a_view_of_a_function_says_that_it_must_be_defined_again(tmp_path):
         assert biz.view.odd.get("a").run().n == 2
     with Business(tmp_path, worker=False) as biz, pytest.raises(NotFound, match="define it here too"):
         biz.view.odd.get().run()
+
+
+def test_thousands_of_records_can_follow_a_look():
+    with Business(":memory:", worker=False) as biz:
+        define(biz, "kept", group_by="user")
+        biz.track.P(user_id="u1", v=1)
+        biz.view.kept.get().run()
+        biz.track.batch([{"event": "P", "data": {"user_id": "u1", "v": n}} for n in range(3_000)])
+        assert biz.view.kept.get("u1").run().n == 3_001

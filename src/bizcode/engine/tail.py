@@ -262,7 +262,7 @@ def probe(
     if not paths:
         return {}
     parts = ", ".join(f"list(DISTINCT json_type({column}, {pointer(path)}))" for path in paths)
-    row = connection.execute(f"SELECT {parts} FROM {table} WHERE {where}", values).fetchone()
+    row = connection.execute(f"SELECT {parts} FROM {table} WHERE {where}", values).fetchall()[0]
     return {
         path: {_TYPES[type] for type in found or () if type is not None}
         for path, found in zip(paths, row, strict=True)
