@@ -155,7 +155,7 @@ class Writer:
             return self._write_later(draft, data)
         row = self.log.append((draft,))[0]
         if row[3]:
-            return self.record_at(row[0])
+            return self._known(draft, data, row)
         self.written(1)
         return self._record(draft, data, row)
 
@@ -172,7 +172,7 @@ class Writer:
         rows = self.log.append(drafts)
         self.written(len(rows))
         return [
-            self.record_at(row[0]) if row[3] else self._record(draft, plain, row)
+            self._known(draft, plain, row) if row[3] else self._record(draft, plain, row)
             for draft, plain, row in zip(drafts, given, rows, strict=True)
         ]
 
@@ -192,6 +192,11 @@ class Writer:
             raise NotFound(f"the record at position {position} was erased")
         return record_of(stored, self.log.store_id)
 
+    def _known(self, draft: Draft, data: dict[str, Any] | None, row: Appended) -> Any:
+        """The record stored under a draft's id; of one that retention has deleted since, what was given now."""
+        stored = self.stored_at(row.position)
+        return self._record(draft, data, row) if stored is None else record_of(stored, self.log.store_id)
+
     def _record(self, draft: Draft, data: dict[str, Any] | None, row: Appended) -> Any:
         position, version, experiments, _ = row
         kind, name, time, text, user, id, entity, value, _, _ = draft
@@ -207,7 +212,7 @@ class Writer:
         else:
             known = self.log.position_of(draft.id)
             if known is not None:
-                return self.record_at(known)
+                return self._known(draft, data, Appended(known, None, draft.experiments, True))
         version = None
         if draft.entity is not None:
             version = unit.entity_version(draft.entity, hold=False) + 1

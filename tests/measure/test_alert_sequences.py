@@ -136,3 +136,19 @@ def test_silence_of_one_set_of_tags_fires_for_it_alone(biz, clock):
         biz.drain()
         clock.advance("1m")
     assert (fired, back) == ([{"host": "b"}], [{"host": "b"}])
+
+
+def test_the_worker_looks_at_queries_and_goals_by_the_systems_clock(tmp_path):
+    import threading
+
+    from bizcode import Business
+
+    fired, reached = threading.Event(), threading.Event()
+    with Business(tmp_path) as biz:
+        biz.track.A.count().alert(name="many", above=2, notify=lambda e: fired.set())
+        biz.goal.define("three", target=biz.track.A.count().reach(3))
+        biz.goal("three").alert(when="achieved", notify=lambda p: reached.set())
+        for _ in range(3):
+            biz.track.A()
+        assert fired.wait(20)
+        assert reached.wait(20)

@@ -63,7 +63,7 @@ samples = st.lists(
 )
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     first=samples,
     second=samples,
@@ -155,9 +155,25 @@ def test_what_was_sealed_is_deleted_from_the_files(biz, clock):
     biz.drain()
     assert sum(s.rows for s in biz.store.segments.catalog().of("measure", "x")) == 11
     assert biz.store.segments.at(range(12, 101)) == []
-    assert biz.store.position_of("s50") is None
     assert biz.measure.x.sum().run() == sum(1000 + n for n in range(100))
     assert biz.doctor().ok
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+def test_an_id_stays_known_after_its_sample_is_deleted(biz, clock, sealed):
+    old = (clock.now() - 50 * 3_600_000_000) / 1e6
+    biz.measure.x(7, {}, id="a", at=old)
+    if sealed:
+        biz.store.segments.seal()
+    biz.measure.x.rollup(granularity="hour", retention={"raw": "10h"})
+    biz.drain()
+    assert biz.measure.x.events().run() == []
+    again = biz.measure.x(7, {}, id="a", at=old)
+    assert (again.id, again.position) == ("a", 1)
+    biz.drain()
+    assert biz.measure.x.sum().run() == 7
+    with pytest.raises(NotFound):
+        biz.retract("a")
 
 
 def test_retention_moves_with_the_clock_alone(biz, clock):
@@ -337,3 +353,98 @@ def test_writes_of_an_open_transaction_are_seen(biz):
         biz.measure.x(2)
         assert biz.measure.x.sum().run() == 3
     assert biz.measure.x.sum().run() == 3
+
+
+def test_a_rollup_keeps_the_calendar_it_was_defined_by(tmp_path, clock):
+    with Business(tmp_path, clock=clock, worker=False, timezone="Europe/Berlin") as biz:
+        for hour in range(100):
+            biz.measure.x(1, {}, at=(clock.now() - hour * 3_600_000_000) / 1e6)
+        biz.measure.x.rollup(granularity=["day", "month"])
+        biz.drain()
+    with Business(tmp_path, clock=clock, worker=False, timezone="Asia/Kolkata") as biz:
+        biz.measure.x(1)
+        biz.drain()
+        assert biz.measure.x.sum().run() == 101
+        assert list(biz.measure.x.sum().by("day").run().values()) == [10, 24, 24, 24, 19]
+        assert "rollup" not in biz.measure.x.sum().by("day").sql()
+
+
+def test_a_dropped_rollup_is_filled_anew(biz):
+    biz.measure.x(5)
+    for aggregates in ("sum", "max"):
+        biz.measure.x.rollup(granularity="day", aggregates=aggregates)
+        biz.drain()
+        assert biz.measure.x.rollup().info().run().cells == {"day": 1}
+        biz.measure.x.rollup().drop()
+    assert biz.measure.x.sum().run() == 5
+
+
+def test_another_process_that_keeps_it_is_waited_for(tmp_path, clock):
+    from bizcode.consume.lease import lease
+
+    with Business(tmp_path, clock=clock, worker=False) as biz:
+        biz.measure.x(1, {}, at="2024-03-01")
+        biz.measure.x.rollup(granularity="hour", retention={"raw": "1h"})
+        with lease(biz.store.directory, "rollup:x") as mine:
+            assert mine
+            biz.drain()
+            assert len(biz.measure.x.events().run()) == 1
+        clock.advance("2s")
+        biz.drain()
+        assert biz.measure.x.events().run() == []
+
+
+def test_the_worker_keeps_it_up(tmp_path):
+    import time
+
+    with Business(tmp_path) as biz:
+        biz.measure.x(7, {}, at=biz.now() - timedelta(hours=3))
+        biz.measure.x.rollup(granularity=["minute", "day"], retention={"raw": "1h"})
+        for n in range(300):
+            biz.measure.x(n)
+        end = time.monotonic() + 20
+        while biz.measure.x.events().until("2h").run() and time.monotonic() < end:
+            biz.store.log.wait(biz.store.log.changes(), 0.05)
+        assert biz.measure.x.events().until("2h").run() == []
+        assert biz.measure.x.sum().run() == 299 * 150 + 7
+
+
+def test_a_killed_process_leaves_each_sample_counted_once(tmp_path):
+    """Filled in small batches by processes that are killed at any moment."""
+    import subprocess
+    import sys
+    import time
+    from pathlib import Path
+
+    import bizcode
+    from bizcode.record import Draft
+
+    rng = random.Random(1)
+    with Business(tmp_path, worker=False) as biz:
+        for start in range(0, 30_000, 5_000):
+            drafts = [
+                Draft(
+                    "measure",
+                    "x",
+                    1_700_000_000_000_000 + n * 60_000_000,
+                    f'{{"h":"{n % 3}"}}',
+                    value=n % 100 / 4,
+                )
+                for n in range(start, start + 5_000)
+            ]
+            biz.store.log.append(drafts)
+        biz.measure.x.rollup(granularity=["hour", "month"], aggregates=ALL)
+        expected = sum(n % 100 / 4 for n in range(30_000))
+    code = f"from bizcode import Business; b = Business({str(tmp_path)!r}, worker=False); print(1, flush=True); b.drain(); print(2)"
+    env = {"PYTHONPATH": str(Path(bizcode.__file__).parents[1])}
+    for _ in range(6):
+        with subprocess.Popen([sys.executable, "-c", code], env=env, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            time.sleep(rng.random() * 0.3)
+            process.kill()
+    with Business(tmp_path, worker=False) as biz:
+        assert biz.measure.x.sum().run() == expected
+        biz.drain()
+        assert (biz.measure.x.sum().run(), biz.measure.x.count().run()) == (expected, 30_000)
+        assert "rollup" in biz.measure.x.sum().sql()

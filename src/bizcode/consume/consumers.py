@@ -225,6 +225,8 @@ class Consumers:
         done = False
         for _ in range(10_000):
             due = [(at, t.name, t) for t in list(self._tickers.values()) if (at := t.due()) is not None]
+            # What is due at once says the present instant, which is later than the one we came with.
+            now = max(now, self.store.now())
             ready = sorted((pair for pair in due if pair[0] <= now), key=lambda pair: pair[:2])
             progress = False
             for _, _, ticker in ready:
@@ -238,6 +240,7 @@ class Consumers:
         """What one ticker has due; False where another process is at it, or nothing moved."""
         with self._tick_lock(ticker.name), lease(self.store.log.locks, f"tick:{ticker.name}") as mine:
             before = ticker.due()
+            now = max(now, self.store.now())
             if not mine or before is None or before > now:
                 return False
             ticker.tick(now)
@@ -293,10 +296,9 @@ class Consumers:
             if self._behind(consumer):
                 self._spawn(consumer.name, lambda consumer=consumer: self._exhaust(consumer, self._pause))
         if self._tickers and not isinstance(self.store.clock, ManualClock):
-            now = self.store.now()
             for ticker in list(self._tickers.values()):
                 due = ticker.due()
-                if due is not None and due <= now:
+                if due is not None and due <= self.store.now():
                     self._spawn(
                         f"tick:{ticker.name}", lambda ticker=ticker: self._tick_one(ticker, self.store.now())
                     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import orjson
 
@@ -107,7 +106,6 @@ class Fold:
     def __init__(
         self,
         cells: Cells,
-        tz: ZoneInfo,
         fetch: Callable[[int], Stored | None],
         raw: Callable[[int, int, str], Cell],
     ) -> None:
@@ -115,7 +113,7 @@ class Fold:
         self.rollup = cells.rollup
         self.first = cells.state.first
         self.stale_keys: list[str] = []
-        self._tz = tz
+        self._tz = cells.rollup.tz
         self._fetch = fetch
         self._raw = raw
         self._sketched = "percentiles" in self.rollup.kept

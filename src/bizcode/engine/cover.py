@@ -45,9 +45,9 @@ class Piece:
     end: int | None
 
 
-def levels(rollup: Rollup, query: Aggregate) -> list[str]:
+def levels(rollup: Rollup, query: Aggregate, timezone: str) -> list[str]:
     """The granularities that can answer parts of a question, coarsest first; none if its conditions, groups or
-    numbers are not kept."""
+    numbers are not kept, or its buckets are of another timezone than the rollup's."""
     operation = query.operation
     needed = _NEEDS.get(operation)
     if operation == "rate":
@@ -63,6 +63,8 @@ def levels(rollup: Rollup, query: Aggregate) -> list[str]:
     if not _tags_only(rollup, query.select.where):
         return []
     unit = query.bucket
+    if unit is not None and timezone != rollup.timezone:
+        return []
     return [level for level in reversed(rollup.levels) if unit is None or nests(level, unit.name)]
 
 
@@ -117,7 +119,7 @@ def expired(rollup: Rollup, state: State, what: str, high: int | None, tz: ZoneI
     since = state.complete[RAW]
     kept = dict(rollup.retention).get(RAW, "their time")
     from_ = when.to_datetime(since, tz).isoformat()
-    edge = None if high is None else when.bucket(high, rollup.levels[0], tz)
+    edge = None if high is None else when.bucket(high, rollup.levels[0], rollup.tz)
     return Expired(
         f"{what} of {rollup.name!r} can no longer be answered exactly: its samples are deleted after {kept}, "
         f"those before {from_} are gone, and what its rollup keeps ({', '.join(rollup.aggregates)} by "

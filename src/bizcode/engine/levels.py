@@ -82,12 +82,12 @@ class Levels:
         gone = since is not None and (low is None or low < since)
         if low is not None and high is not None and low >= high:
             return None
-        found = levels(self.rollup, self.query)
+        found = levels(self.rollup, self.query, self.session.tz.key)
         if not gone and (
             not found or self.query.operation in ("median", "percentile") or self._behind() > LAG
         ):
             return None
-        self.pieces = cover(low, high, found, self.state, self.session.tz)
+        self.pieces = cover(low, high, found, self.state, self.rollup.tz)
         broken = [p for p in self.pieces if p.source == RAW and self._deleted(p)]
         if broken:
             newest = self.query.operation in ("last", "current") and not self.query.by
@@ -281,7 +281,7 @@ def following(session: Session, cells: Cells, after: int) -> None:
         found = engine.log.at([position]) or engine.segments.at([position])
         return found[0] if found else None
 
-    fold = Fold(cells, session.tz, fetch, partial(extremes, session, rollup, view.head))
+    fold = Fold(cells, fetch, partial(extremes, session, rollup, view.head))
     names = (rollup.name, *_SYSTEM)
     if after < view.sealed_to:
         for batch in engine.segments.rows(after, view.sealed_to, (MEASURE, SYSTEM), names):

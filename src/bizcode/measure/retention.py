@@ -31,6 +31,8 @@ _SHARE = 0.05
 bucket's end otherwise. Until then no query reads what is due."""
 
 _POSITIONS = 50_000
+_PATIENCE = 1_000_000
+"""Microseconds to wait for another process that keeps the rollup."""
 
 
 class Retention:
@@ -40,6 +42,7 @@ class Retention:
         self.name = f"{consumer(name)}:retention"
         self._store = store
         self._metric = name
+        self._later: int | None = None
 
     def _rollup(self) -> Rollup | None:
         kept = self._store.log.cached(DEFINED).get(self._metric)
@@ -51,17 +54,19 @@ class Retention:
             return None
         store = self._store
         now = store.now()
+        if self._later is not None and now < self._later:
+            return self._later
         state = State.parse(store.log.get(STATES, self._metric))
         dues = []
         for source, length in rollup.retention:
-            cut = rollup.cut(source, now, store.tz)
+            cut = rollup.cut(source, now)
             assert cut is not None
             done = state.cuts.get(source)
             if done is None or done < cut:
                 return now
             unit = rollup.levels[0] if source == "raw" else source
-            end = when.next_bucket(done, unit, store.tz)
-            dues.append(max(now + 1, when.shift(end, when.duration(length), store.tz)))
+            end = when.next_bucket(done, unit, rollup.tz)
+            dues.append(max(now + 1, when.shift(end, when.duration(length), rollup.tz)))
         return min(dues)
 
     def tick(self, now: int) -> None:
@@ -70,9 +75,11 @@ class Retention:
             return
         store = self._store
         if not store.consumers.catch_up(consumer(self._metric)):
-            return  # another process is filling the cells: its samples are needed yet
+            # Another process is filling the cells: the samples are needed yet.
+            self._later = now + _PATIENCE
+            return
         for source, _ in rollup.retention:
-            cut = rollup.cut(source, now, store.tz)
+            cut = rollup.cut(source, now)
             assert cut is not None
             done = State.parse(store.log.get(STATES, self._metric)).cuts.get(source)
             if done is not None and done >= cut:
@@ -82,15 +89,12 @@ class Retention:
             else:
                 self._delete_cells(rollup, source, cut)
 
-    def _passed(self, tx: Transaction, source: str, cut: int, deleted: bool, cells: int = 0) -> None:
+    def _passed(self, tx: Transaction, source: str, cut: int, deleted: bool) -> None:
         state = State.parse(tx.get(STATES, self._metric))
-        complete, counts = dict(state.complete), dict(state.cells)
+        complete = dict(state.complete)
         if deleted:
             complete[source] = max(cut, complete.get(source, cut))
-        if cells:
-            counts[source] = max(0, counts.get(source, 0) - cells)
-        cuts = {**state.cuts, source: cut}
-        tx.put(STATES, self._metric, state.moved(complete=complete, cuts=cuts, cells=counts).dump())
+        tx.put(STATES, self._metric, state.moved(complete=complete, cuts={**state.cuts, source: cut}).dump())
 
     def _delete_cells(self, rollup: Rollup, level: str, cut: int) -> None:
         store = self._store
@@ -98,30 +102,35 @@ class Retention:
         gone = [key(bucket, tags) for bucket, tags, _ in cells.keys(level, None, cut)]
         # First nobody reads them any more, then they go, in short transactions.
         with store.log.transaction() as tx:
-            self._passed(tx, level, cut, bool(gone), len(gone))
+            self._passed(tx, level, cut, bool(gone))
         for start in range(0, len(gone), _CHUNK):
             with store.log.transaction() as tx:
-                for at in gone[start : start + _CHUNK]:
-                    tx.delete(space(level, self._metric), at)
+                chunk = gone[start : start + _CHUNK]
+                deleted = sum(tx.delete(space(level, self._metric), at) for at in chunk)
+                state = State.parse(tx.get(STATES, self._metric))
+                counts = {**state.cells, level: state.cells.get(level, 0) - deleted}
+                tx.put(STATES, self._metric, state.moved(cells=counts).dump())
 
     def _delete_samples(self, rollup: Rollup, cut: int) -> None:
         store = self._store
         reached = position_of(store, consumer(self._metric)) or 0
-        found, given, retracted = self._samples(cut, reached)
-        sealed = self._worthwhile(found)
-        named = {int(position) for position in given}
+        found, named, retracted = self._samples(cut, reached)
+        if len(named) and int(named.max()) > store.segments.catalog().sealed_to:
+            # An id stays known when its sample leaves a file: written again, it is not counted twice.
+            store.segments.seal(store.log.head())
+        wanted = self._worthwhile(found)
 
         def also(tx: Transaction) -> None:
             to = store.segments.catalog().sealed_to
-            whole = [int(p) for p in sealed if p > to or int(p) in named]
-            for start in range(0, len(whole), _POSITIONS):
-                tx.erase(whole[start : start + _POSITIONS])
+            tail = wanted[wanted > to].tolist()
+            for start in range(0, len(tail), _POSITIONS):
+                tx.erase(tail[start : start + _POSITIONS])
             for position in retracted:
                 tx.delete("retracted", f"{position:020d}")
             self._passed(tx, "raw", cut, len(found) > 0)
 
-        if len(sealed):
-            store.segments.erase(sealed, also)
+        if len(wanted):
+            store.segments.erase(wanted, also)
             store.log.vacuum()
         else:
             with store.log.transaction() as tx:
@@ -148,7 +157,7 @@ class Retention:
             {row.position for row in rows if row.time < cut and self._settled(row.position, reached)}
         )
         found = np.unique(np.concatenate([found, np.asarray(old, np.int64)]))
-        return found, np.concatenate([given, np.asarray(old, np.int64)]), old
+        return found, given, old
 
     def _settled(self, position: int, reached: int) -> bool:
         kept = self._store.log.get("retracted", f"{position:020d}")

@@ -79,11 +79,13 @@ def define(
     store: Store, name: str, granularity: Any, aggregates: Any, retention: Any, tags: Any
 ) -> RollupDoor:
     """Define a metric's rollup, or take it up again; see `MetricDoor.rollup`."""
-    made = Rollup.make(name, granularity, aggregates, retention, tags, store.identity)
+    made = Rollup.make(name, granularity, aggregates, retention, tags, store.identity, store.timezone)
     with store.log.transaction() as tx:
         kept = tx.get(DEFINED, name)
         if kept is None:
             tx.put(DEFINED, name, made.dump())
+            # Even where a follower of one dropped before has left its position: all history is taken.
+            tx.put("consumer", consumer(name), orjson.dumps({"position": 0}))
         elif not made.same(Rollup.parse(name, kept)):
             raise AlreadyExists(f"{name!r} has another rollup already: remove it first by .rollup().drop()")
     _follow(store, name)
@@ -145,7 +147,7 @@ def _batch(store: Store, name: str, unit: UnitOfWork, rows: list[Stored]) -> Non
         return
     before = store.log.get(STATES, name)
     cells = Cells(store.log, Rollup.parse(name, kept))
-    fold = Fold(cells, store.tz, store.stored_at, _raw(store, cells.rollup, rows[-1].position))
+    fold = Fold(cells, store.stored_at, _raw(store, cells.rollup, rows[-1].position))
     fold.take(rows)
     fold.finish()
     changes = list(cells.changes())
@@ -202,7 +204,7 @@ def erasing(store: Store, positions: Sequence[int]) -> Callable[[Transaction], N
                 continue
             reached = orjson.loads(at)["position"]
             cells = Cells(tx, Rollup.parse(name, kept))
-            fold = Fold(cells, store.tz, lambda _: None, lambda *_: Cell())
+            fold = Fold(cells, lambda _: None, lambda *_: Cell())
             fold.remove([row for row in found.values() if _counted(tx, row, reached)])
             _write(tx, name, list(cells.changes()), cells.state.moved(cells=cells.counts()))
             for stale in fold.stale():
@@ -252,11 +254,11 @@ def _step(store: Store, name: str, from_: str, to: str) -> int | None:
     cells = Cells(store.log, rollup)
     since = cells.state.complete.get(from_)
     if since is not None:
-        start = when.bucket(since, to, store.tz)
-        since = start if start == since else when.next_bucket(start, to, store.tz)
+        start = when.bucket(since, to, rollup.tz)
+        since = start if start == since else when.next_bucket(start, to, rollup.tz)
     made: dict[tuple[int, str], Cell] = {}
     for bucket, tags, cell in cells.scan(from_, since, None):
-        made.setdefault((when.bucket(bucket, to, store.tz), tags), Cell()).add(cell)
+        made.setdefault((when.bucket(bucket, to, rollup.tz), tags), Cell()).add(cell)
     for bucket, tags, _ in list(cells.scan(to, since, None)):
         cells.get(to, bucket, tags)
         cells.put(to, bucket, tags, None)

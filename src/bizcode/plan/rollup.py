@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import orjson
 
@@ -116,6 +117,12 @@ class Rollup:
     tags: tuple[str, ...] | None = None
     added: tuple[str, ...] = ()
     without: frozenset[str] = frozenset()
+    timezone: str = "UTC"
+
+    @property
+    def tz(self) -> ZoneInfo:
+        """The zone whose calendar the buckets follow: the business's when it was defined."""
+        return when.zone(self.timezone)
 
     @property
     def levels(self) -> tuple[str, ...]:
@@ -133,13 +140,13 @@ class Rollup:
         finer = [unit for unit in self.levels[: self.levels.index(level)] if nests(unit, level)]
         return finer[-1] if finer else None
 
-    def cut(self, source: str, now: int, tz: Any) -> int | None:
+    def cut(self, source: str, now: int) -> int | None:
         """Up to where a source's retention has passed, on a bucket's edge; None: it is kept for ever."""
         length = dict(self.retention).get(source)
         if length is None:
             return None
         unit = self.levels[0] if source == "raw" else source
-        return when.bucket(when.shift(now, when.duration(length), tz, back=True), unit, tz)
+        return when.bucket(when.shift(now, when.duration(length), self.tz, back=True), unit, self.tz)
 
     def is_tag(self, name: str) -> bool:
         """Whether cells are told apart by a property."""
@@ -167,6 +174,7 @@ class Rollup:
                 "tags": self.tags,
                 "added": self.added,
                 "without": sorted(self.without),
+                "timezone": self.timezone,
             }
         )
 
@@ -176,7 +184,13 @@ class Rollup:
 
     @staticmethod
     def make(
-        name: str, granularity: Any, aggregates: Any, retention: Any, tags: Any, without: Iterable[str]
+        name: str,
+        granularity: Any,
+        aggregates: Any,
+        retention: Any,
+        tags: Any,
+        without: Iterable[str],
+        timezone: str,
     ) -> Rollup:
         """A checked rollup. Raises InvalidQuery, and InvalidTime for a retention that is no duration."""
         levels = _chosen("granularity", granularity, when.UNITS)
@@ -205,6 +219,7 @@ class Rollup:
             retention=tuple(sorted(kept)),
             tags=None if names is None else tuple(sorted(set(names))),
             without=frozenset(without),
+            timezone=timezone,
         )
 
 
@@ -232,6 +247,7 @@ def _parsed(name: str, kept: bytes) -> Rollup:
         tags=None if made["tags"] is None else tuple(made["tags"]),
         added=tuple(made["added"]),
         without=frozenset(made["without"]),
+        timezone=made["timezone"],
     )
 
 
