@@ -385,7 +385,7 @@ def test_another_process_that_keeps_it_is_waited_for(tmp_path, clock):
     with Business(tmp_path, clock=clock, worker=False) as biz:
         biz.measure.x(1, {}, at="2024-03-01")
         biz.measure.x.rollup(granularity="hour", retention={"raw": "1h"})
-        with lease(biz.store.directory, "rollup:x") as mine:
+        with lease(biz.store.log.locks, "rollup:x") as mine:
             assert mine
             biz.drain()
             assert len(biz.measure.x.events().run()) == 1

@@ -211,6 +211,7 @@ class QueryWatcher(Watcher):
         return self._looked + CADENCE
 
     def _look(self, now: int) -> None:
+        head = self._store.log.head()  # what is written while it is asked is looked at again
         found = self._query.run()
         if isinstance(found, Mapping):
             groups = {key if isinstance(key, tuple) else (key,): value for key, value in found.items()}
@@ -222,7 +223,7 @@ class QueryWatcher(Watcher):
                 names = self._by or tuple(f"group{n + 1}" if n else "group" for n in range(len(key)))
                 tags = dict(zip(names, (_tag(part) for part in key), strict=False))
                 self.move(tx, tags, value if enough else None, now, now)
-        self._head = self._store.log.head()
+        self._head = head
         self._looked = now
 
 

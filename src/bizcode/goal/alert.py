@@ -51,7 +51,7 @@ class GoalAlert:
         seen = store.log.get("goal-status", key)
         if seen is None or seen.decode() != progress.status:
             self._changed(key, progress)
-        self._looked = (now, store.log.head())
+        self._looked = (now, head)
 
     def _changed(self, key: str, progress: Progress) -> None:
         store = self._goals._store
