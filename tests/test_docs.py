@@ -1,0 +1,23 @@
+"""The Python blocks of the pages on measures and goals run, in order."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from bizcode import Business, ManualClock, this
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+@pytest.mark.parametrize("page", ["measure.md", "goal.md"])
+def test_every_block_runs(page):
+    blocks = re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
+    assert len(blocks) >= 2
+    with Business(":memory:", clock=ManualClock("2024-03-10T12:00"), worker=False) as biz:
+        scope = {"biz": biz, "this": this}
+        for block in blocks:
+            exec(compile(block, page, "exec"), scope)
+        biz.drain()
