@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: setup demo test test-scale bench lint
+.PHONY: chromium setup demo test test-scale bench lint
 
 setup: $(VENV)/.ready
 
@@ -11,7 +12,13 @@ $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	$(MAKE) chromium
 	touch $@
+
+# The dashboard is tested in a real browser.
+chromium:
+	command -v chromium || command -v chromium-browser || command -v google-chrome || \
+		{ $(SUDO) apt-get update --quiet && $(SUDO) apt-get install --yes --quiet --no-install-recommends chromium fonts-liberation; }
 
 demo: setup
 	$(BIN)/bizcode demo

@@ -63,8 +63,11 @@ def demo(
     if serve:
         from .clock import ManualClock
         from .demo import END
+        from .serve.showcase import showcase
 
-        with Business(store, clock=ManualClock(END)) as biz:
+        clock = ManualClock(END)
+        with Business(store, clock=clock) as biz:
+            showcase(biz, clock)
             _serve(biz, port=port)
 
 

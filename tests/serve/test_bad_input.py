@@ -125,7 +125,12 @@ def test_guessing_keys_is_slowed_down(http, key):
 def test_other_methods_and_paths(http):
     assert refused(http.get("/e/"), 405)
     assert refused(http.put("/v1/track"), 405)
-    assert http.post("/nothing/here").status_code == 404
+    answer = http.post("/nothing/here")
+    assert answer.status_code == 404
+    assert "/capture" in answer.json()["error"]["message"]
+    assert http.get("/nothing").status_code == 404
+    assert http.get("/static/1/../../keys.py").status_code == 404
+    assert http.post("/events").status_code == 405
     assert http.post("/v1/jump").status_code == 404
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -50,9 +51,12 @@ class Interrupt:
             raise InterruptedError("the query was cancelled")
 
     def fire(self) -> None:
+        import duckdb
+
         self.fired = True
         for cursor in self._cursors:
-            cursor.interrupt()
+            with contextlib.suppress(duckdb.ConnectionException):  # it has ended in the meantime
+                cursor.interrupt()
 
 
 class Engine:

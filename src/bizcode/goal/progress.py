@@ -25,6 +25,8 @@ DAY = 86_400_000_000
 STATUSES = ("achieved", "on-track", "open", "at-risk", "off-track", "missed")
 """From best to worst."""
 _SHORT = 0.1
+_STEPS = 30
+"""So many looks back at most: the spread of a sum's growth is that of steps of several days, where it is long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,8 +211,8 @@ def _along_rate(
     whole = int(elapsed)
     if whole < 2:
         return projected, None, None
-    values = [evaluate(query, begin + n * DAY - 1) or 0 for n in range(whole + 1)] if whole <= 400 else []
-    steps = [later - value for value, later in itertools.pairwise(values)]
+    steps, stride = _grown(store, query, begin, now, whole)
+    left /= stride
     if len(steps) < 2:
         return projected, None, None
     mean = sum(steps) / len(steps)
@@ -225,6 +227,20 @@ def _along_rate(
     above = float(t.sf((target.target - projected) / spread, len(steps) - 1))
     probability = above if target.direction == "above" else 1 - above
     return projected, (projected - margin, projected + margin), probability
+
+
+def _grown(store: Store, query: AggregateQuery, begin: int, now: int, whole: int) -> tuple[list[float], int]:
+    """(how much it grew in each step, days in a step): by one question where numbers of days add up."""
+    if query.plan.operation in ("count", "sum"):
+        first = when.next_bucket(when.bucket(begin - 1, "day", store.tz), "day", store.tz)
+        days = query.between(when.to_datetime(first), when.to_datetime(now)).by("day").run()
+        whole_days = list(days.values())
+        if when.bucket(now, "day", store.tz) != now or len(whole_days) > whole:
+            whole_days = whole_days[:whole]
+        return [float(value or 0) for value in whole_days], 1
+    stride = -(-whole // _STEPS)
+    values = [evaluate(query, begin + n * DAY - 1) or 0 for n in range(0, whole + 1, stride)]
+    return [later - value for value, later in itertools.pairwise(values)], stride
 
 
 def _points(store: Store, target: Reach, start: int, now: int) -> list[tuple[int, float]]:

@@ -6,16 +6,14 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from ..errors import InvalidValue
 from .api.router import Api
 from .gate import Gate
 from .intake import Intake
 from .limits import Limiter
 from .live import Live
-from .refused import Refused
-from .wires import Wires, respond
+from .pages import Pages
+from .wires import Wires
 
 if TYPE_CHECKING:
     from ..business import Business
@@ -58,6 +56,7 @@ class App:
         self.live = Live(self)
         self._wires = Wires(self)
         self._api = Api(self)
+        self._pages = Pages(self)
         self._lock = threading.Lock()
         self._tenants: dict[str, Business] = {}
         self._intakes: dict[int, Intake] = {}
@@ -114,8 +113,7 @@ class App:
         elif path == "/api" or path.startswith("/api/"):
             await self._api(scope, receive, send, path)
         else:
-            told = Refused(404, f"there is nothing at {path[:100] or '/'}")
-            await respond(send, 404, orjson.dumps(told.body()), [(b"content-type", b"application/json")])
+            await self._pages(scope, receive, send, path)
 
     async def _lifespan(self, receive: Any, send: Any) -> None:
         while True:

@@ -23,7 +23,7 @@ from .refused import Refused
 if TYPE_CHECKING:
     from ..store import Store
 
-__all__ = ["COOKIE", "Gate", "Principal", "hostname", "is_loopback"]
+__all__ = ["COOKIE", "Gate", "Principal", "client_of", "hostname", "is_loopback", "same_origin"]
 
 COOKIE = "bizcode_session"
 SESSION = 14 * 86_400
@@ -94,7 +94,8 @@ class Gate:
         else:
             raise Refused(401, "a token is needed: send it as Authorization: Bearer, or sign in")
         if found.via != "bearer":
-            _same_origin(scope, headers)
+            same_origin(scope, headers)
+            _json(scope, headers)
         return found
 
     def _by_text(self, text: str, client: str) -> Principal:
@@ -172,8 +173,8 @@ def _digest(text: str) -> bytes:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
-def _same_origin(scope: dict[str, Any], headers: dict[str, str]) -> None:
-    """A browser says where a request comes from; another site's are refused."""
+def same_origin(scope: dict[str, Any], headers: dict[str, str]) -> None:
+    """A browser says where a request comes from; another site's are refused. Raises Refused."""
     site = headers.get("sec-fetch-site")
     navigation = headers.get("sec-fetch-mode") == "navigate" and scope["method"] == "GET"
     if site is not None and site not in ("same-origin", "none") and not navigation:
@@ -183,5 +184,11 @@ def _same_origin(scope: dict[str, Any], headers: dict[str, str]) -> None:
     origin = headers.get("origin")
     if origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
         raise Refused(403, "the request comes from another origin")
+
+
+def _json(scope: dict[str, Any], headers: dict[str, str]) -> None:
+    """A form of another site can't send JSON, so nothing else is taken on the word of a cookie."""
+    if scope["method"] in ("GET", "HEAD"):
+        return
     if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise Refused(415, "the body is application/json")

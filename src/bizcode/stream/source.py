@@ -117,6 +117,9 @@ class Streams:
         for name, kept in store.log.scan("define:stream"):
             state = {key: orjson.loads(value) for key, value in store.log.scan(f"stream:{name}")}
             position = position_of(store, f"stream:{name}") or 0
+            known = store.consumers.get(f"stream:{name}")
+            if known is not None:
+                position = max(position, known.position)  # written now and then only, where nothing was done
             marks = [value for key, value in state.items() if key.endswith("watermark")]
             counts = {
                 what: sum(v for k, v in state.items() if k.endswith(f"count:{what}"))

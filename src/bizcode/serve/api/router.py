@@ -28,7 +28,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (*questions.ENDPOINTS, *standing.ENDPOINTS, *w
 HEADERS = [
     (b"cache-control", b"no-store"),
     (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
+    (b"referrer-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"x-frame-options", b"DENY"),
@@ -121,8 +121,15 @@ async def _unless_gone(endpoint: Endpoint, asked: Asked, receive: Any) -> Any:
             )
         return work.result()
     finally:
-        work.cancel()
-        gone.cancel()
+        for task in (work, gone):
+            task.add_done_callback(_seen)
+            task.cancel()
+
+
+def _seen(task: asyncio.Future[Any]) -> None:
+    """What a question that nobody waits for any more came to is of no interest."""
+    if not task.cancelled():
+        task.exception()
 
 
 async def _disconnected(receive: Any) -> None:

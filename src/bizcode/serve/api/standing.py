@@ -7,7 +7,7 @@ from typing import Any
 
 from ...errors import BizError, NotFound
 from ..refused import Refused
-from .encode import plain
+from .encode import groups, plain
 from .endpoint import Asked, Endpoint, Parameter, text
 
 __all__ = ["ENDPOINTS"]
@@ -15,6 +15,7 @@ __all__ = ["ENDPOINTS"]
 _PAGE = {"type": "integer", "minimum": 0, "maximum": 10_000}
 _SINCE = Parameter("since", text(40), 'an instant, or back from now: "28d"')
 MOST = 8
+_MOST_DAYS = 1_000
 
 
 def _or_reason(answer: Callable[[], Any]) -> dict[str, Any]:
@@ -94,7 +95,28 @@ def _daily(asked: Asked) -> Any:
 
 
 def _views(asked: Asked) -> Any:
-    return {"result": plain(asked.biz.view.list().run())}
+    found = []
+    for info in asked.biz.view.list().run():
+        known = asked.biz.view._known.get(info.name)
+        found.append({**plain(info), "definition": info.definition if known is None else _described(known)})
+    return {"result": found}
+
+
+def _described(view: Any) -> str:
+    """A view's definition in words."""
+    names = getattr(getattr(view.source, "select", None), "names", None)
+    compute = ", ".join(f"{name} = {str(one).removeprefix('biz.')}" for name, one in view.compute.items())
+    parts = [
+        f"{', '.join(names) if names else 'its source'} by {', '.join(view.group_by) or 'nothing'}: {compute}"
+    ]
+    if view.order_by:
+        parts.append(
+            "ordered by "
+            + ", ".join(f"{field}{' downwards' if down else ''}" for field, down in view.order_by)
+        )
+    if view.limit is not None:
+        parts.append(f"the first {view.limit:,}")
+    return "; ".join(parts)
 
 
 def _view(asked: Asked) -> Any:
@@ -130,6 +152,12 @@ def _retry(asked: Asked) -> Any:
 def _discard(asked: Asked) -> Any:
     asked.biz.dead_letters.discard(asked.body["id"])
     return {"result": "it is gone"}
+
+
+def _keys(asked: Asked) -> Any:
+    from ..keys import Keys
+
+    return {"result": plain(Keys(asked.biz.store).list())}
 
 
 # entities
@@ -201,7 +229,7 @@ def _overview(asked: Asked) -> Any:
                 "name": name,
                 "count": plain(one.count().since(since).vs("prev").run()),
                 "users": plain(one.unique().since(since).vs("prev").run()),
-                "spark": plain(list(one.count().since(since).by("day").run().values())),
+                "days": _days(one.count().since(since)),
             }
         )
     running = biz.experiment.list(status="running").run()
@@ -224,6 +252,11 @@ def _overview(asked: Asked) -> Any:
     }
 
 
+def _days(query: Any) -> Any:
+    """Day by day, each beside its day of the period before."""
+    return groups(query.by("day").vs("prev").run(), ["day"], _MOST_DAYS)["result"]
+
+
 def _metric(biz: Any, name: str, since: str) -> dict[str, Any]:
     from ...measure.metric import metric_kind
 
@@ -236,7 +269,7 @@ def _metric(biz: Any, name: str, since: str) -> dict[str, Any]:
         "operation": operation,
         "value": plain(asked.vs("prev").run()),
         "current": plain(biz.measure[name].current().run()) if kind else None,
-        "spark": plain(list(asked.by("day").run().values())),
+        "days": _days(asked),
     }
 
 
@@ -287,6 +320,7 @@ ENDPOINTS = (
     Endpoint("GET", "/dead-letters", "dead_letters", "Records that a handler could not take", "dead letters", _dead, (
         Parameter("consumer", text(), "only that consumer's"), _LIMIT,
     )),
+    Endpoint("GET", "/keys", "keys", "The keys; of tokens only their first characters", "business", _keys, scope="admin"),
     Endpoint("POST", "/dead-letters/retry", "retry_dead_letter", "Give it to its handler again", "dead letters", _retry, body=_ID, scope="admin"),
     Endpoint("POST", "/dead-letters/discard", "discard_dead_letter", "Forget it", "dead letters", _discard, body=_ID, scope="admin"),
 )  # fmt: skip

@@ -1,0 +1,206 @@
+// Pages that show where things stand: overview, goals, experiments, views, streams, entities, dead letters, connect.
+
+import { admin, api, badge, bar, base, bucket, calmly, card, change, day, empty, fill, given, h, into, keep, live, moment, number, path, percent, pick, RANGES, say, select, signed, spark, svg, table, word } from "./core.js";
+import { chart } from "./chart.js";
+
+const KIND = { achieved: "good", "on-track": "good", "at-risk": "warn", "off-track": "bad", missed: "bad" };
+
+function goal(one) {
+  const found = one.progress.value;
+  if (!found) return h("div.card.tile", {}, h("div.name", {}, h("b", {}, one.name), badge(one.state)), h("p.small.faint", {}, one.progress.reason));
+  const left = found.days_left === null ? "no deadline" : found.days_left < 0 ? `${-found.days_left} days over` : `${found.days_left} days left`;
+  return h("a.card.tile", { href: `${base}/goals` }, h("div.name", {}, h("b", {}, one.name), badge(found.status)),
+    found.targets ? h("div.number", {}, percent(found.percent / 100, 0)) : h("div", {}, h("span.number", { "data-current": found.current }, number(found.current)), h("span.faint", {}, ` of ${number(found.target)}`)),
+    bar(found.percent / 100, KIND[found.status] ?? "", `${found.percent.toFixed(0)} percent`),
+    h("p.small.faint", {}, `${percent(found.percent / 100, 0)}, ${left}`, found.projected === null ? "" : `; projected ${number(found.projected)}${found.probability === null ? "" : `, ${percent(found.probability, 0)} likely`}`));
+}
+
+export async function overview(root) {
+  let since = given("since", "28d"), chosen = "";
+  const out = h("div.stack"), tools = document.getElementById("tools");
+  const run = () => into(out, async () => {
+    keep({ since: since === "28d" ? undefined : since });
+    const found = (await api("/overview", { since })).result;
+    const tile = (name, kind, link, comparison, values, below) => h("a.card.tile", { href: link, "data-name": name }, h("div.name", {}, h("b", {}, name), h("span.small", {}, kind)), h("div.number", { "data-value": comparison.current }, number(comparison.current)), h("div", {}, change(comparison), below), spark(values.map((one) => one.value.current), values.map((one) => one.value.previous)));
+    const running = found.experiments.map((one) => h("tr.link", { onclick: () => { location.href = `${base}/experiments`; } }, h("td", {}, h("a", { href: `${base}/experiments` }, one.name)), h("td", {}, one.value ? one.value.verdict : h("span.faint", {}, one.reason)), h("td.n", {}, one.value ? number(Object.values(one.value.variants).reduce((sum, variant) => sum + variant.users, 0)) : "")));
+    const firing = found.alerts.filter((one) => one.state !== "ok");
+    const all = [...found.metrics.map((one) => ({ ...one, value: one.value })), ...found.events.map((one) => ({ ...one, operation: "count", value: one.count }))].filter((one) => one.days.length > 1);
+    const hero = h("div"), draw = (name) => {
+      chosen = name;
+      const one = all.find((other) => `${other.name}: ${other.operation}` === name) ?? all[0];
+      fill(hero, chart(one.days.map((day_) => day_.key[0]), [{ name: one.name, values: one.days.map((day_) => day_.value.current) }, { name: "period before", values: one.days.map((day_) => day_.value.previous), style: (shade) => ({ stroke: shade, dash: [4, 4], width: 1.5, fill: undefined }) }], { unit: "day", label: `${one.name} by day, beside the period before`, height: 250 }));
+    };
+    const nothing = !found.events.length && !found.metrics.length;
+    fill(out,
+      firing.length ? h("p.notice.bad", { role: "alert" }, `Firing: ${firing.map((one) => `${one.name} (${one.metric})`).join(", ")}`) : null,
+      found.dead_letters ? h("p.notice", {}, h("a", { href: `${base}/dead-letters` }, `${found.dead_letters} records could not be handled`)) : null,
+      nothing ? card(null, null, empty("Nothing was recorded in this time. ", h("a", { href: `${base}/connect` }, "Connect an SDK"), ", or look further back.")) : null,
+      nothing ? null : h("div.grid", {}, found.metrics.map((one) => tile(one.name, one.operation === "avg" ? "average" : "sum", `${base}/metrics?metric=${encodeURIComponent(one.name)}&since=${since}`, one.value, one.days, one.current === null ? null : h("span.small.faint", {}, `  now ${number(one.current)}`))),
+        found.events.map((one) => tile(one.name, "count", `${base}/events?event=${encodeURIComponent(one.name)}&since=${since}`, one.count, one.days, h("span.small.faint", {}, `  ${number(one.users.current)} users`)))),
+      all.length ? card("By day", select("Drawn", all.map((one) => `${one.name}: ${one.operation}`), chosen, draw, true), hero) : null,
+      found.goals.length ? h("section.stack", {}, h("h2", {}, "Goals"), h("div.grid", {}, found.goals.map(goal))) : null,
+      h("div.halves", {}, running.length ? card("Running experiments", null, table("Running experiments", ["experiment", "verdict", { text: "users", n: true }], running)) : null,
+        found.alerts.length ? card("Alerts", null, table("Alerts", ["alert", "watches", "state"], found.alerts.map((one) => [one.name, one.metric, badge(one.enabled ? one.state : "off")]))) : null));
+    if (all.length) draw(chosen);
+  });
+  fill(tools, live({}, { head: calmly(run, 3000) }), pick("Time range", RANGES.filter(([value]) => value), since, (value) => { since = value; run(); }));
+  fill(root, out);
+  await run();
+}
+
+export async function goals(root) {
+  const found = (await api("/goals")).result;
+  if (!found.length) return fill(root, card(null, null, empty("No goals yet: biz.goal.define(\"Q1\", target=biz.measure.revenue.sum().reach(100_000), by=\"2024-Q1\")")));
+  fill(root, found.map((one) => {
+    const p = one.progress.value, history = h("div");
+    const facts = p && [["current", p.current], ["target", p.target], ["remaining", p.remaining], ["days left", p.days_left], ["projected", p.projected], ["80 % interval", p.interval && `${number(p.interval[0])} … ${number(p.interval[1])}`], ["probability", p.probability === null ? null : percent(p.probability, 0)], ["owner", one.owner], ["deadline", one.by && day(one.by)]].filter(([, value]) => value !== null && value !== undefined);
+    if (p && !p.targets) into(history, async () => {
+      const points = (await api(path("goals", one.name, "history"), { limit: 30 })).result;
+      if (points.length > 1) fill(history, chart(points.map((point) => point.date + "T12:00:00Z"), [{ name: one.name, values: points.map((point) => point.value) }, { name: "target", values: points.map(() => p.target), style: (shade) => ({ dash: [5, 5], stroke: shade }) }], { unit: "day", label: `${one.name} by day`, height: 220 }));
+    });
+    return card(one.name, badge(p ? p.status : one.state), p ? [bar(p.percent / 100, KIND[p.status] ?? "", `${p.percent.toFixed(0)} percent`), h("p.small.faint", { style: { margin: "6px 0 12px" } }, `${percent(p.percent / 100, 1)} of the way`),
+      p.targets ? table("Targets", ["target", { text: "current", n: true }, { text: "goal", n: true }, "status"], p.targets.map((part) => [part.name, number(part.current), number(part.target), badge(part.status)])) : h("div.halves", {}, table("Standing", ["", { text: "", n: true }], facts.map(([name, value]) => [name, number(value)])), history)] : h("p.faint", {}, one.progress.reason));
+  }));
+}
+
+function forest(variants, most) {
+  return (one) => {
+    if (!one.lift_ci) return "";
+    const at = (value) => (95 + (Math.max(-most, Math.min(most, value)) / most) * 90).toFixed(1);
+    return svg("svg", { class: "forest", viewBox: "0 0 190 24", role: "img", "aria-label": `lift ${signed(one.lift)}, from ${signed(one.lift_ci[0])} to ${signed(one.lift_ci[1])}` }, svg("line", { class: "zero", x1: 95, x2: 95, y1: 2, y2: 22 }), svg("line", { class: "ci", x1: at(one.lift_ci[0]), x2: at(one.lift_ci[1]), y1: 12, y2: 12 }), svg("circle", { cx: at(one.lift), cy: 12, r: 4.5 }));
+  };
+}
+
+export async function experiments(root) {
+  const found = (await api("/experiments")).result;
+  if (!found.length) return fill(root, card(null, null, empty("No experiments yet: biz.experiment.define(\"pricing\", variants=[\"control\", \"value\"], goal=...)")));
+  fill(root, found.map((info) => {
+    const place = h("div", { "aria-busy": "true" });
+    into(place, async () => {
+      const result = (await api(path("experiments", info.name, "results"))).result;
+      const rows = Object.entries(result.variants), rated = rows.some(([, one]) => one.rate !== null);
+      const most = Math.max(0.01, ...rows.flatMap(([, one]) => (one.lift_ci ?? []).map(Math.abs)));
+      const shape = forest(rows, most);
+      const daily = h("details", { ontoggle: () => daily.childElementCount === 1 && into(daily.appendChild(h("div")), async () => {
+        const days = (await api(path("experiments", info.name, "daily"))).result;
+        const others = info.variants.slice(1);
+        fill(daily.lastChild, days.length > 1 ? chart(days.map((one) => one.day), others.map((name) => ({ name: `lift of ${name}`, values: days.map((one) => one.variants[name]?.lift ?? null) })), { unit: "day", format: (value) => (value === null || value === undefined ? "–" : signed(value)), label: "Lift by day, cumulative" }) : empty("It has run for one day only."));
+      }) }, h("summary", {}, "Lift by day"));
+      fill(place, h("p", { style: { "font-size": "16px", "margin-bottom": "4px" } }, h("b", {}, result.verdict)),
+        h("p.faint.small", { style: { "margin-bottom": "12px" } }, `${result.goal ?? "no goal"}; ${number(Math.floor(result.days))} days${result.needed_sample_size ? `; about ${number(result.needed_sample_size)} users per variant would settle the difference seen` : ""}`),
+        table("Results", ["variant", { text: "users", n: true }, { text: rated ? "conversions" : "with the goal", n: true }, { text: rated ? "rate" : "mean", n: true }, { text: "lift", n: true }, "95 % interval", { text: "p", n: true }, { text: "p, any time", n: true }, { text: "beats", n: true }],
+          rows.map(([name, one], n) => [h("span", {}, name, n === 0 ? h("span.faint.small", {}, " control") : null, result.winner === name ? [" ", h("span.badge.good", {}, "winner")] : null), number(one.users), number(one.conversions), rated ? percent(one.rate, 2) : number(one.mean), n ? signed(one.lift) : "", shape(one), one.p_value === null ? "" : number(one.p_value), one.p_sequential === null ? "" : number(one.p_sequential), one.chance_to_beat === null ? "" : percent(one.chance_to_beat)])),
+        result.warnings.map((warning) => h("p.notice", { style: { "margin-top": "10px" } }, warning)), h("div", { style: { "margin-top": "12px" } }, daily));
+    });
+    return card(info.name, h("span.small.faint", {}, info.started ? `since ${day(info.started)}  ` : "", badge(info.status)), place);
+  }));
+}
+
+export async function views(root) {
+  const found = (await api("/views")).result;
+  if (!found.length) return fill(root, card(null, null, empty("No views yet: biz.view.define(\"leaderboard\", source=biz.track.Purchase, group_by=\"user_id\", compute=dict(spent=biz.sum(\"amount\")))")));
+  const out = h("div");
+  let stream = null;
+  const show = (name) => {
+    keep({ view: name });
+    stream?.close();
+    const info = found.find((one) => one.name === name), place = h("div");
+    let before = null;
+    stream = live({ views: name }, {
+      view: ({ rows }) => {
+        const columns = [...new Set(rows.flatMap(Object.keys))];
+        const numeric = new Set(columns.filter((one) => rows.every((row) => row[one] === null || typeof row[one] === "number")));
+        const seen = new Set(rows.map((row) => JSON.stringify(row)));
+        fill(place, rows.length ? table(name, columns.map((one) => ({ text: one, n: numeric.has(one) })), rows.map((row) => h(`tr${before && !before.has(JSON.stringify(row)) ? ".flash" : ""}`, {}, columns.map((one) => h(numeric.has(one) ? "td.n" : "td", {}, numeric.has(one) ? number(row[one]) : word(row[one])))))) : empty("The view has no rows."));
+        if (before) say(`${name} changed`);
+        before = seen;
+      },
+      error: (told) => told.message && fill(place, h("p.notice", {}, told.message)),
+    });
+    fill(out, card(name, stream, h("p.small.faint", { style: { "margin-bottom": "10px" } }, info.definition, `  ·  ${number(info.rows)} rows${info.rows > 100 ? ", the first 100 shown" : ""}`), place));
+  };
+  const first = found.some((one) => one.name === given("view")) ? given("view") : found[0].name;
+  fill(root, h("div.form", {}, select("View", found.map((one) => one.name), first, show)), out);
+  show(first);
+}
+
+export async function streams(root) {
+  const place = h("div");
+  const run = () => into(place, async () => {
+    const found = (await api("/streams")).result;
+    fill(place, found.length ? card(null, null, table("Streams", ["stream", "state", { text: "position", n: true }, { text: "lag", n: true }, "complete up to", { text: "open windows", n: true }, { text: "late", n: true }, { text: "dead", n: true }],
+      found.map((one) => [h("b", {}, one.name), badge(one.state), number(one.position), h("span", { class: one.lag ? "badge warn" : "badge good" }, one.lag ? `${number(one.lag)} behind` : "none"), moment(one.watermark), number(one.open), number(one.late), one.dead ? h("a", { href: `${base}/dead-letters` }, number(one.dead)) : "0"])))
+      : card(null, null, empty("No streams were started yet: biz.stream.track.Purchase....named(\"hourly\").start()")));
+  });
+  fill(document.getElementById("tools"), live({}, { head: calmly(run, 1000) }));
+  fill(root, place);
+  await run();
+}
+
+export async function entities(root) {
+  const types = (await api("/entities")).result;
+  if (!types.length) return fill(root, card(null, null, empty("No entities yet: biz.Order(\"o1\").append(\"created\", total=199)")));
+  const list = h("div"), one = h("div.stack");
+  const first = types.some((found) => found.type === given("type")) ? given("type") : types[0].type;
+  const type = select("Type", types.map((found) => [found.type, `${found.type} (${number(found.count)})`]), first, () => { keep({ type: type.control.value, id: undefined }); fill(one); search(); });
+  const wanted = h("input", { type: "search", placeholder: "id", value: given("q"), oninput: calmly(() => search(), 250) });
+
+  async function search() {
+    keep({ type: type.control.value, q: wanted.value || undefined });
+    await into(list, async () => {
+      const found = await api(path("entities", type.control.value), { q: wanted.value, limit: 50 });
+      const rows = found.result.map((row) => h("tr.link", { onclick: () => open(row.id) }, h("td", {}, h("button.plain", { type: "button" }, row.id)), h("td.n", {}, number(row.version))));
+      fill(list, card(type.control.value, h("span.faint.small", {}, found.cursor ? "the first 50: search to narrow down" : `${rows.length} found`), rows.length ? table("Found", ["id", { text: "events", n: true }], rows) : empty("None has that id.")));
+    });
+  }
+
+  async function open(id) {
+    keep({ id });
+    await into(one, async () => {
+      const name = type.control.value;
+      const [now, told] = await Promise.all([api(path("entities", name, id)), api(path("entities", name, id, "events"), { limit: 500 })]);
+      const state = h("div"), items = told.result.map((event) => h("li", {}, h("h3", {}, event.type.split(".").slice(1).join(".") || event.type, h("span.faint.small", {}, `  v${event.version}, ${moment(event.timestamp)}`)), h("p.small", {}, Object.entries(event.data).map(([key, value]) => `${key}: ${word(value)}`).join("  ·  "))));
+      const travel = h("input", { type: "range", min: "0", max: String(now.result.version), value: String(now.result.version), "aria-label": "Version to look at" }), label = h("span.small.faint");
+      const show = async () => {
+        const version = Number(travel.value), latest = version === now.result.version;
+        const found = latest ? now : await api(path("entities", name, id), { version });
+        label.textContent = latest ? `now, version ${version}` : `as it was at version ${version}`;
+        travel.setAttribute("aria-valuetext", label.textContent);
+        items.forEach((item, n) => item.classList.toggle("after", told.result[n].version > version));
+        const fields = Object.entries(found.result.state ?? {});
+        fill(state, fields.length ? table("State", ["field", "value"], fields.map(([key, value]) => [key, typeof value === "number" ? number(value) : word(value)])) : empty("Nothing had happened yet."));
+      };
+      travel.addEventListener("input", show);
+      fill(one, card(`${name} ${id}`, label, travel, state), card("What happened", h("span.faint.small", {}, `${number(now.result.version)} events`), h("ol.timeline", {}, items.toReversed())));
+      await show();
+      if (innerWidth < 900) one.scrollIntoView();
+    });
+  }
+  fill(root, card(null, null, h("div.form", {}, type, h("label", {}, "Search", wanted))), h("div.halves", {}, list, one));
+  await search();
+  if (given("id")) await open(given("id")); else fill(one, card(null, null, empty("Choose one to see its state and what happened to it.")));
+}
+
+export async function dead(root) {
+  const place = h("div");
+  const run = () => into(place, async () => {
+    const found = await api("/dead-letters", { limit: 200 });
+    if (!found.result.length) return fill(place, card(null, null, empty("None. What a handler can't take after its retries comes here.")));
+    const act = (what, id) => async () => { try { await api(`/dead-letters/${what}`, {}, { id }); say(what === "retry" ? "It is given to its handler again" : "It is discarded"); await run(); } catch (error) { say(error.message); alert(error.message); } };
+    fill(place, card(`${number(found.total)} dead letters`, null, table("Dead letters", ["time", "consumer", "error", "record", ""], found.result.map((one) => [h("span.nowrap", {}, moment(one.timestamp)), one.consumer, h("code", {}, one.error), h("details", {}, h("summary", {}, one.record?.type ?? "what was to be done"), h("pre", {}, JSON.stringify(one.record, null, 2))), admin ? h("span.nowrap", {}, h("button", { type: "button", onclick: act("retry", one.id) }, "Retry"), " ", h("button", { type: "button", onclick: act("discard", one.id) }, "Discard")) : ""]))));
+  });
+  fill(document.getElementById("tools"), live({}, { head: calmly(run, 2000) }));
+  fill(root, place);
+  await run();
+}
+
+export async function connect(root) {
+  const keys = admin ? (await api("/keys")).result : [];
+  const writing = keys.filter((one) => one.scope === "write"), key = writing[0]?.text ?? "YOUR_WRITE_KEY", host = location.origin + base;
+  const block = (title, text) => card(title, h("button.plain", { type: "button", onclick: async () => { await navigator.clipboard.writeText(text); say("Copied"); } }, "Copy"), h("pre", { tabindex: "0" }, text));
+  fill(root, h("p", {}, "Point the SDK that you have at this host. Events appear on the ", h("a", { href: `${base}/events` }, "Events"), " page at once."),
+    admin ? card("Keys", null, keys.length ? table("Keys", ["name", "scope", "tenant", "key"], keys.map((one) => [one.name, one.scope, one.tenant ?? "", h("code", {}, one.text)])) : empty("None yet: bizcode keys --add write")) : null,
+    h("div.halves", {}, block("PostHog, in pages", `posthog.init("${key}", { api_host: "${host}" })`), block("PostHog, in Python", `from posthog import Posthog\n\nposthog = Posthog("${key}", host="${host}")\nposthog.capture("Signup", distinct_id="u1", properties={"plan": "pro"})`),
+      block("Segment, in pages", `AnalyticsBrowser.load({ writeKey: "${key}", cdnURL: "${host}" })`), block("Segment, in Python", `import segment.analytics as analytics\n\nanalytics.write_key = "${key}"\nanalytics.host = "${host}"\nanalytics.track("u1", "Signup", {"plan": "pro"})`),
+      block("By hand", `curl ${host}/capture/ -H 'Content-Type: application/json' \\\n  -d '{"api_key": "${key}", "event": "Signup", "distinct_id": "u1"}'`), block("The JSON API", `curl '${host}/api/v1/track/Signup/count?since=7d&by=day'\n\n# every path: ${host}/api/openapi.json`)));
+}
