@@ -92,6 +92,20 @@ def test_a_goal_outlives_its_samples():
         assert [p.value for p in biz.goal("x").history(limit=3).run()] == [18, 19, 20]
 
 
+def test_a_level_is_projected_from_its_days_once_its_samples_are_gone():
+    clock = ManualClock("2024-01-01T05:00")
+    with Business(":memory:", clock=clock, worker=False) as biz:
+        biz.measure.mrr.rollup(granularity="hour", aggregates="last", retention={"raw": "2d"})
+        biz.goal.define("x", target=biz.measure.mrr.reach(1000), by="2024-12-31")
+        for n in range(30):
+            biz.measure.mrr(100 + 2 * n)
+            biz.drain()
+            clock.advance("1d")
+        found = biz.goal("x").progress().run()
+        assert found.current == 158
+        assert found.projected == pytest.approx(100 + 2 * 365, rel=0.02)
+
+
 def test_another_program_knows_the_targets(tmp_path, clock):
     with Business(tmp_path, clock=clock, worker=False) as biz:
         biz.goal.define(

@@ -106,6 +106,55 @@ def test_an_answer_from_rollups_is_the_one_of_the_samples(first, second, third, 
             assert close(mine.run(), theirs.run()), (mine.plan, mine.sql())
 
 
+@settings(max_examples=8, deadline=None)
+@given(seed=st.integers(0, 2**30))
+def test_whatever_retention_leaves_answers_as_if_nothing_was_deleted(seed):
+    """Samples new and late, deletions by the clock, seals and drains: what is still answered is the truth."""
+    rng = random.Random(seed)
+    granularity = rng.choice([["hour", "day", "month"], ["day", "week"], ["minute", "hour", "year"]])
+    sources = [source for source in ["raw", *granularity[:-1]] if rng.random() < 0.8]
+    lengths = {"raw": ["3h", "2d", "9d"], "minute": ["5h", "1d"], "hour": ["1d", "11d"], "day": ["3d", "20d"]}
+    retention = {source: rng.choice(lengths[source]) for source in sources}
+    clocks = [ManualClock(NOW - timedelta(days=30)) for _ in range(2)]
+    with (
+        Business(":memory:", clock=clocks[0], worker=False, timezone="Europe/Berlin") as biz,
+        Business(":memory:", clock=clocks[1], worker=False, timezone="Europe/Berlin") as plain,
+    ):
+        answered = 0
+        for step in range(12):
+            for _ in range(rng.randrange(8)):
+                value = rng.choice([rng.randrange(-50, 50), round(rng.uniform(-1e3, 1e3), 2)])
+                tags = rng.choice([{}, {"plan": "a"}, {"plan": "b", "n": 1}])
+                at = biz.now() - timedelta(minutes=int(rng.expovariate(1 / 2000)))
+                for one in (biz, plain):
+                    one.measure.x(value, tags, at=at)
+            if step == 2:
+                biz.measure.x.rollup(granularity=granularity, aggregates=ALL, retention=retention)
+            if rng.random() < 0.3:
+                biz.store.segments.seal()
+            if rng.random() < 0.7:
+                biz.drain()
+            minutes = rng.choice([10, 61, 600, 3000])
+            for clock in clocks:
+                clock.advance(f"{minutes}m")
+            if rng.random() < 0.5:
+                biz.drain()
+            asked = list(zip(questions(biz.measure.x), questions(plain.measure.x), strict=True))
+            for mine, theirs in rng.sample(asked, 12):
+                try:
+                    found = mine.run()
+                except InvalidQuery as error:
+                    assert "raw" in retention
+                    assert "no longer be answered exactly" in str(error)  # noqa: PT017
+                    continue
+                answered += 1
+                if mine.plan.operation == "median":
+                    continue
+                assert close(found, theirs.run()), (mine.plan, mine.sql())
+        assert answered or "raw" in retention
+        assert biz.doctor().ok
+
+
 def test_a_percentile_past_the_samples_is_within_one_percent():
     rng = np.random.default_rng(3)
     values = rng.lognormal(4, 1.5, 3000)

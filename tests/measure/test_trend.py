@@ -56,3 +56,25 @@ def test_only_the_samples_of_the_range(biz, clock):
         biz.measure.x(n if n < 10 else -n, {}, at=(clock.now() - (20 - n) * 86_400_000_000) / 1e6)
     assert biz.measure.x.trend().until("2024-02-29T12:00").run().direction == "up"
     assert biz.measure.x.trend().since("9d").run().direction == "down"
+
+
+@pytest.mark.parametrize("until", ["2024-03-08T10:30", "2024-03-01", "2024-02-20", "2020-01-01"])
+def test_the_latest_before_an_instant_whatever_the_files_hold(biz, clock, until):
+    """Files whose samples reach beyond the range on either side."""
+    for n in range(12):
+        for k in range(3):
+            at = clock.now() - (n + k * 5) * 86_400_000_000
+            biz.measure.x(n * 10 + k, {}, at=at / 1e6)
+        biz.store.segments.seal()
+    rows = [
+        r
+        for r in biz.measure.x.events().run()
+        if r.timestamp < datetime.fromisoformat(until).replace(tzinfo=UTC)
+    ]
+    newest = max(rows, key=lambda r: (r.timestamp, r.position), default=None)
+    oldest = min(rows, key=lambda r: (r.timestamp, r.position), default=None)
+    assert biz.measure.x.last().until(until).run() == (newest and newest.value)
+    assert biz.measure.x.first().until(until).run() == (oldest and oldest.value)
+    later = [r for r in biz.measure.x.events().run() if r not in rows]
+    first = min(later, key=lambda r: (r.timestamp, r.position))
+    assert biz.measure.x.first().since(until).run() == first.value

@@ -235,6 +235,11 @@ def _edge(session: Session, query: Aggregate) -> Any:
             narrowed = select
         else:
             edge = edges[tried + step]
+            if (high is not None and edge + 1 >= high) if newest else (low is not None and edge <= low):
+                # The segments beyond it reach out of the range: there is nothing to look at yet.
+                tried += step
+                step *= 4
+                continue
             bound = {"since": _at(edge + 1)} if newest else {"until": _at(edge)}
             narrowed = replace(select, **bound)
         compiled = compile_aggregate(session, replace(query, select=narrowed))

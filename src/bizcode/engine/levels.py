@@ -25,7 +25,7 @@ from .cells import Cells, Fold, extremes
 from .cover import RAW, Expired, Piece, cover, expired, levels
 from .engine import Session
 
-__all__ = ["Levels", "following", "levels_of", "require_raw"]
+__all__ = ["Levels", "following", "is_whole", "levels_of", "require_raw"]
 
 LAG = 20_000
 """Samples that the consumer has not taken yet: beyond so many the raw samples answer, while they are there."""
@@ -55,13 +55,19 @@ def levels_of(session: Session, query: Aggregate) -> Levels | None:
 def require_raw(session: Session, select: Select, what: str) -> None:
     """Raises InvalidQuery where samples of the range were deleted."""
     rollup = _rollup(session, select)
+    if rollup is not None and not is_whole(session, select):
+        state = State.parse(session.engine.log.get(STATES, rollup.name))
+        raise expired(rollup, state, what, session.range(select).bounds[1], session.tz)
+
+
+def is_whole(session: Session, select: Select) -> bool:
+    """Whether no sample of the range was deleted by a rollup's retention."""
+    rollup = _rollup(session, select)
     if rollup is None:
-        return
-    state = State.parse(session.engine.log.get(STATES, rollup.name))
+        return True
     low, high = session.range(select).bounds
-    since = state.complete.get(RAW)
-    if since is not None and (low is None or low < since) and (high is None or low is None or low < high):
-        raise expired(rollup, state, what, high, session.tz)
+    since = State.parse(session.engine.log.get(STATES, rollup.name)).complete.get(RAW)
+    return since is None or (low is not None and (low >= since or (high is not None and high <= low)))
 
 
 class Levels:

@@ -9,6 +9,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from .. import when
+from ..engine.levels import is_whole
 from ..engine.relation import VALUE, Column
 from ..errors import InvalidQuery
 from ..plan.sql import Parameters
@@ -252,14 +253,18 @@ def _points(store: Store, target: Reach, start: int, now: int) -> list[tuple[int
             from dataclasses import replace
 
             bounded = replace(select, since=when.to_datetime(start), until=when.to_datetime(now + 1))
-            parameters = Parameters()
-            columns = {"moment": Column("timestamp"), "x": Column("number", VALUE)}
-            relation = session.relation(bounded, columns, parameters)
-            sql = f"SELECT epoch_us(moment), x FROM ({relation.sql}) ORDER BY 1 DESC LIMIT 100000"
-            return [(t, v) for t, v in session.fetch(sql, parameters) if v is not None]
+            if is_whole(session, bounded):
+                parameters = Parameters()
+                columns = {"moment": Column("timestamp"), "x": Column("number", VALUE)}
+                relation = session.relation(bounded, columns, parameters)
+                sql = f"SELECT epoch_us(moment), x FROM ({relation.sql}) ORDER BY 1 DESC LIMIT 100000"
+                return [(t, v) for t, v in session.fetch(sql, parameters) if v is not None]
     points = []
     for end in _day_ends(store, start, now):
-        value = evaluate(query, end)
+        try:
+            value = evaluate(query, end)
+        except InvalidQuery:  # its samples were deleted, and no rollup keeps the number
+            continue
         if value is not None:
             points.append((end, float(value)))
     return points

@@ -3,6 +3,7 @@ granularity."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -20,6 +21,7 @@ from ..record import MEASURE
 if TYPE_CHECKING:
     import numpy as np
 
+    from ..engine import Session
     from ..store import Store
 
 __all__ = ["Retention"]
@@ -31,6 +33,7 @@ _SHARE = 0.05
 bucket's end otherwise. Until then no query reads what is due."""
 
 _POSITIONS = 50_000
+_SPAN = 2_000_000
 _PATIENCE = 1_000_000
 """Microseconds to wait for another process that keeps the rollup."""
 
@@ -114,11 +117,39 @@ class Retention:
     def _delete_samples(self, rollup: Rollup, cut: int) -> None:
         store = self._store
         reached = position_of(store, consumer(self._metric)) or 0
-        found, named, retracted = self._samples(cut, reached)
-        if len(named) and int(named.max()) > store.segments.catalog().sealed_to:
+        retracted = self._retracted(cut, reached)
+        spans = list(self._spans(cut, reached))
+        # First nobody reads them any more, then they go.
+        with store.log.transaction() as tx:
+            self._passed(tx, "raw", cut, self._any(cut, reached) or bool(retracted))
+        gone = 0
+        for low, high in spans:
+            gone += self._erase(cut, low, high, [at for at in retracted if low < at <= high])
+        if gone:
+            store.log.vacuum()
+
+    def _spans(self, cut: int, reached: int) -> Iterator[tuple[int, int]]:
+        """The positions among which there may be samples before the cut, a bounded number at a time: (after, up to)."""
+        catalog = self._store.segments.catalog()
+        old = [s for s in catalog.of(MEASURE, self._metric) if s.min_time < cut]
+        low = min([catalog.sealed_to, *(s.first_position - 1 for s in old)])
+        while low < reached:
+            yield low, min(low + _SPAN, reached)
+            low += _SPAN
+
+    def _erase(self, cut: int, low: int, high: int, retracted: list[int]) -> int:
+        """Delete the samples before the cut at some positions; how many."""
+        import numpy as np
+
+        store = self._store
+        found, named = self._samples(cut, low, high)
+        found = np.unique(np.concatenate([found, np.asarray(retracted, np.int64)]))
+        if named > store.segments.catalog().sealed_to:
             # An id stays known when its sample leaves a file: written again, it is not counted twice.
             store.segments.seal(store.log.head())
         wanted = self._worthwhile(found)
+        if not len(wanted):
+            return 0
 
         def also(tx: Transaction) -> None:
             to = store.segments.catalog().sealed_to
@@ -127,37 +158,46 @@ class Retention:
                 tx.erase(tail[start : start + _POSITIONS])
             for position in retracted:
                 tx.delete("retracted", f"{position:020d}")
-            self._passed(tx, "raw", cut, len(found) > 0)
 
-        if len(wanted):
-            store.segments.erase(wanted, also)
-            store.log.vacuum()
-        else:
-            with store.log.transaction() as tx:
-                self._passed(tx, "raw", cut, len(found) > 0)
+        store.segments.erase(wanted, also)
+        return len(wanted)
 
-    def _samples(self, cut: int, reached: int) -> tuple[np.ndarray, np.ndarray, list[int]]:
-        """Positions of the samples before the cut that the cells hold; of those with an id of their own; of
-        those that were retracted."""
+    def _samples(self, cut: int, low: int, high: int) -> tuple[np.ndarray, int]:
+        """The positions of the samples before the cut, and the highest of those with an id of their own."""
         import numpy as np
 
-        store = self._store
-        select = Select(kind=MEASURE, names=(self._metric,), until=when.to_datetime(cut))
-        columns = {"position": Column("position"), "named": Column("named")}
-        with store.engine.session() as session:
-            parameters = Parameters()
-            relation = session.relation(select, columns, parameters)
-            sql = f"SELECT position, named FROM ({relation.sql}) WHERE position <= {reached}"
-            held: dict[str, Any] = session.cursor.execute(sql, parameters.values).fetchnumpy()
-            taken_back = sorted(session.view.retracted.get((MEASURE, self._metric), ()))
+        sql = "SELECT position, named FROM ({}) WHERE position > {} AND position <= {}"
+        with self._store.engine.session() as session:
+            inner, parameters = self._old(session, cut)
+            held: dict[str, Any] = session.cursor.execute(
+                sql.format(inner, low, high), parameters.values
+            ).fetchnumpy()
         found = np.asarray(held["position"], np.int64)
         given = found[np.asarray(held["named"], bool)] if len(found) else found
-        rows = [*store.log.at(taken_back), *store.segments.at(taken_back)] if taken_back else []
-        old = sorted(
+        return found, int(given.max()) if len(given) else 0
+
+    def _any(self, cut: int, reached: int) -> bool:
+        with self._store.engine.session() as session:
+            inner, parameters = self._old(session, cut)
+            return bool(
+                session.fetch(f"SELECT 1 FROM ({inner}) WHERE position <= {reached} LIMIT 1", parameters)
+            )
+
+    def _old(self, session: Session, cut: int) -> tuple[str, Parameters]:
+        select = Select(kind=MEASURE, names=(self._metric,), until=when.to_datetime(cut))
+        parameters = Parameters()
+        columns = {"position": Column("position"), "named": Column("named")}
+        return session.relation(select, columns, parameters).sql, parameters
+
+    def _retracted(self, cut: int, reached: int) -> list[int]:
+        """The retracted samples before the cut that the cells no longer hold."""
+        store = self._store
+        with store.engine.session() as session:
+            known = sorted(session.view.retracted.get((MEASURE, self._metric), ()))
+        rows = [*store.log.at(known), *store.segments.at(known)] if known else []
+        return sorted(
             {row.position for row in rows if row.time < cut and self._settled(row.position, reached)}
         )
-        found = np.unique(np.concatenate([found, np.asarray(old, np.int64)]))
-        return found, given, old
 
     def _settled(self, position: int, reached: int) -> bool:
         kept = self._store.log.get("retracted", f"{position:020d}")
