@@ -297,6 +297,21 @@ def test_retracting_and_forgetting_take_samples_out(biz):
     assert biz.measure.x.rollup().info().run().cells == {"hour": 0, "day": 0}
 
 
+def test_extremes_are_found_anew_among_samples_with_other_tags(biz):
+    rows = [
+        biz.measure.x(v, t)
+        for v, t in ((5, {"a": 1}), (9, {"a": 1}), (7, {"a": 1}), (8, {"a": 1, "b": 2}), (6, {}))
+    ]
+    biz.measure.x.rollup(granularity="day", aggregates=ALL)
+    biz.drain()
+    biz.retract(rows[1].id)
+    top = biz.measure.x.max().where(a=1)
+    for _ in range(2):
+        assert (top.where(b={"exists": False}).run(), top.run(), biz.measure.x.max().run()) == (7, 8, 8)
+        assert "rollup" in top.sql()
+        biz.drain()
+
+
 def test_users_are_no_tags_of_a_rollup(biz):
     for n in range(10):
         biz.measure.x(n, user_id=f"u{n}", plan="a")

@@ -14,9 +14,11 @@ from ..plan.condition import And, Compare
 from ..plan.fields import Field
 from ..plan.rollup import STATES, Rollup, State, key, place, space, stale_space
 from ..plan.select import Select
+from ..plan.sql import Parameters
 from ..record import MEASURE, SYSTEM, Stored
 from ..stats.cell import Cell
 from . import rows as whole
+from .relation import VALUE, Column
 
 __all__ = ["Cells", "Fold", "extremes"]
 
@@ -265,13 +267,31 @@ def extremes(session: Any, rollup: Rollup, upto: int, start: int, end: int, tags
         since=when.to_datetime(start),
         until=when.to_datetime(end),
     )
+    # Samples with more tags than these meet the conditions too. Only if one of them leads, each is looked at.
+    leading = _leading(session, select, upto)
+    if all(rollup.tags_of(record.data) == tags for record in leading):
+        return _of(leading)
     found = Cell()
     for batch in whole.records(session, select, newest_first=False):
-        samples = [
-            (record._time, record._position, record._value)
-            for record in batch
-            if record._position <= upto and rollup.tags_of(record.data) == tags
-        ]
-        if samples:
-            found.include(Cell.of(samples))
+        fitting = [r for r in batch if r._position <= upto and rollup.tags_of(r.data) == tags]
+        found.include(_of(fitting))
     return found
+
+
+def _leading(session: Any, select: Select, upto: int) -> list[Any]:
+    """The lowest, the highest and the latest sample of a selection."""
+    parameters = Parameters()
+    columns = {"x": Column("number", VALUE), "position": Column("position"), "moment": Column("timestamp")}
+    relation = session.relation(select, columns, parameters)
+    place = "{position: position, time: epoch_us(moment)}"
+    sql = (
+        f"SELECT arg_min({place}, x), arg_max({place}, x), arg_max({place}, (moment, position)) "
+        f"FROM ({relation.sql}) WHERE position <= {upto}"
+    )
+    places = [found for found in session.fetch(sql, parameters)[0] if found is not None]
+    keys = sorted({(found["position"], found["time"]) for found in places})
+    return whole.at(session, keys) if keys else []
+
+
+def _of(records: list[Any]) -> Cell:
+    return Cell.of((r._time, r._position, r._value) for r in records) if records else Cell()

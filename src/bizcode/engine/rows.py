@@ -15,7 +15,7 @@ from .tail import PENDING
 if TYPE_CHECKING:
     from .engine import Session
 
-__all__ = ["records"]
+__all__ = ["at", "records"]
 
 CHUNK = 5_000
 _ORDER = {"position": Column("position"), "moment": Column("timestamp")}
@@ -53,7 +53,7 @@ def records(
     size = CHUNK if limit is None else max(1, min(CHUNK, limit * 2))
     while keys := found.fetchmany(size):
         size = CHUNK
-        chunk = _read(session, keys)
+        chunk = at(session, keys)
         if python is not None:
             chunk = [record for record in chunk if python.matches(record)]
             start, passed = passed, passed + len(chunk)
@@ -68,7 +68,8 @@ def records(
             yield chunk
 
 
-def _read(session: Session, keys: list[tuple[int, int]]) -> list[Any]:
+def at(session: Session, keys: list[tuple[int, int]]) -> list[Any]:
+    """The records at some (position, time), as far as they are there."""
     view = session.view
     positions = [position for position, _ in keys]
     found: dict[int, Stored] = {}
