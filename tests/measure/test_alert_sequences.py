@@ -152,3 +152,27 @@ def test_the_worker_looks_at_queries_and_goals_by_the_systems_clock(tmp_path):
             biz.track.A()
         assert fired.wait(20)
         assert reached.wait(20)
+
+
+def test_dead_letters_of_alerts_and_goals_are_told_again_when_asked(biz, clock):
+    told, broken = [], [True]
+
+    def notify(event):
+        if broken[0]:
+            raise OSError("down")
+        told.append(type(event).__name__)
+
+    biz.measure.cpu.alert(name="hot", above=90, notify=notify)
+    biz.goal.define("x", target=biz.measure.cpu.reach(1))
+    biz.goal("x").alert(when="achieved", notify=notify)
+    biz.measure.cpu(95)
+    biz.drain()
+    letters = biz.dead_letters.list().run()
+    assert [letter.consumer for letter in letters] == ["alert:hot", "goal:x:achieved"]
+    broken[0] = False
+    for letter in letters:
+        biz.dead_letters.retry(letter)
+    biz.drain()
+    assert (sorted(told), biz.dead_letters.list().run()) == (["AlertEvent", "Progress"], [])
+    biz.drain()
+    assert len(told) == 2

@@ -164,7 +164,17 @@ class Watcher:
                 break
             if error is not None:
                 with store.log.transaction() as tx:
-                    bury(tx, self.name, None, error, RETRIES + 1, store.now(), due, key)
+                    bury(
+                        tx,
+                        self.name,
+                        None,
+                        error,
+                        RETRIES + 1,
+                        store.now(),
+                        due,
+                        key,
+                        ("alert-due", key, due),
+                    )
                     tx.delete("alert-due", key)
 
 

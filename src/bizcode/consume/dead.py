@@ -42,8 +42,10 @@ def bury(
     now: int,
     data: Any = None,
     key: str | None = None,
+    again: tuple[str, str, Any] | None = None,
 ) -> str:
-    """Keep a dead letter in the caller's transaction; its id."""
+    """Keep a dead letter in the caller's transaction; its id. `again` is the state that a retry sets, as
+    (space, key, value), None to delete it; without one what has no position goes back to the outbox."""
     id = f"{consumer}:{position if key is None else key}"
     value = {
         "consumer": consumer,
@@ -53,6 +55,7 @@ def bury(
         "time": now,
         "data": data,
         "due": False,
+        "again": again,
     }
     tx.put("dead", id, orjson.dumps(value, default=str))
     return id
@@ -112,6 +115,13 @@ class DeadLetters:
             kept = orjson.loads(value)
             if discard:
                 tx.delete("dead", id)
+            elif kept.get("again"):
+                space, key, data = kept["again"]
+                tx.delete("dead", id)
+                if data is None:
+                    tx.delete(space, key)
+                else:
+                    tx.put(space, key, orjson.dumps(data))
             elif kept["position"] is None:
                 # A notifier's message: due again.
                 tx.delete("dead", id)

@@ -31,12 +31,15 @@ class GoalAlert:
         self._status = status
         self._notify = notify
         self._looked: tuple[int, int] | None = None
+        self._kept = False
 
     def due(self) -> int | None:
         store = self._goals._store
         now, head = store.now(), store.log.head()
         if self._looked is None or self._looked[1] != head:
             return now
+        if self._kept and store.log.get("goal-status", f"{self._goal}:{self._status}") is None:
+            return now  # a dead letter is to be tried again
         return self._looked[0] + CADENCE
 
     def tick(self, now: int) -> None:
@@ -44,14 +47,14 @@ class GoalAlert:
         head = store.log.head()
         kept = store.log.get("define:goal", self._goal)
         if kept is None or orjson.loads(kept)["state"] != "active" or self._goals._known(self._goal) is None:
-            self._looked = (now, head)
+            self._looked, self._kept = (now, head), False
             return
         progress = self._goals._progress(self._goal)
         key = f"{self._goal}:{self._status}"
         seen = store.log.get("goal-status", key)
         if seen is None or seen.decode() != progress.status:
             self._changed(key, progress)
-        self._looked = (now, head)
+        self._looked, self._kept = (now, head), True
 
     def _changed(self, key: str, progress: Progress) -> None:
         store = self._goals._store
@@ -73,5 +76,7 @@ class GoalAlert:
             return
         assert error is not None
         with store.log.transaction() as tx:
-            bury(tx, self.name, None, error, RETRIES + 1, store.now(), {"goal": self._goal}, progress.status)
+            told = {"goal": self._goal, "status": progress.status}
+            again = ("goal-status", key, None)
+            bury(tx, self.name, None, error, RETRIES + 1, store.now(), told, progress.status, again)
             tx.put("goal-status", key, progress.status.encode())

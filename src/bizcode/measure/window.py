@@ -5,13 +5,17 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
+
+import orjson
 
 from .. import when
 from ..consume import Subscription
-from ..consume.consumer import call
+from ..consume.consumer import CONFLICTS, RETRIES, call
+from ..consume.dead import bury
 from ..engine.relation import VALUE, Column
-from ..errors import InvalidQuery, InvalidValue
+from ..errors import Conflict, InvalidQuery, InvalidValue
 from ..plan.fields import as_field
 from ..plan.select import Select
 from ..plan.sql import Parameters
@@ -19,6 +23,7 @@ from ..record import Row
 from ..unit import UnitOfWork
 
 if TYPE_CHECKING:
+    from ..log import Transaction
     from ..store import Store
 
 __all__ = ["Window", "statistics"]
@@ -68,24 +73,72 @@ class _Windows:
                     tx.put("window", name, str(self._last).encode())
 
     def due(self) -> int | None:
+        if self._again():
+            return self._window.store.now()
         return self._last + self._window.slide
+
+    def _again(self) -> list[tuple[str, Any]]:
+        """The dead letters that someone asked to retry. State space "window-again"."""
+        kept = self._window.store.log.scan("window-again", f"{self.name}\0")
+        return [(key, orjson.loads(value)) for key, value in kept]
 
     def tick(self, now: int) -> None:
         window = self._window
+        for key, told in self._again():
+            end = told["end"]
+            rows = statistics(window.store, window.select, end - window.size, end, window.by)
+            self._tell([row for row in rows if row.get("tags") == told["tags"]], end, key)
         while self._last + window.slide <= now:
             end = self._last + window.slide
-            for row in statistics(window.store, window.select, end - window.size, end, window.by):
-                unit = UnitOfWork(window.store.log)
-                token = unit.enter()
+            rows = statistics(window.store, window.select, end - window.size, end, window.by)
+            for attempt in range(CONFLICTS + 1):
                 try:
-                    call(self._fn, row)
-                finally:
-                    unit.leave(token)
-                unit.commit()
+                    self._tell(rows, end)
+                    break
+                except Conflict:
+                    if attempt == CONFLICTS:
+                        raise
             self._last = end
-            if self._durable:
-                with window.store.log.transaction() as tx:
-                    tx.put("window", self.name, str(end).encode())
+
+    def _tell(self, rows: list[Row], end: int, again: str | None = None) -> None:
+        """One window: what the function writes commits with how far the windows are. A row that it can't take is a
+        dead letter, and the windows go on."""
+        store = self._window.store
+        unit = UnitOfWork(store.log)
+        token = unit.enter()
+        try:
+            for row in rows:
+                error = self._call(unit, row)
+                if error is not None:
+                    told = {"end": end, "tags": row.get("tags"), "count": row["count"], "sum": row["sum"]}
+                    unit.action(partial(self._bury, error, told))
+        except BaseException:
+            unit.discard()
+            raise
+        finally:
+            unit.leave(token)
+        if again is not None:
+            unit.put("window-again", again, None)
+        elif self._durable:
+            unit.put("window", self.name, str(end).encode())
+        unit.commit()
+
+    def _call(self, unit: UnitOfWork, row: Row) -> Exception | None:
+        error: Exception | None = None
+        for _ in range(RETRIES + 1):
+            mark = unit.mark()
+            try:
+                call(self._fn, row)
+                return None
+            except Exception as raised:  # noqa: BLE001 - whatever a user's function raises
+                error = raised
+                unit.reset(mark)
+        return error
+
+    def _bury(self, error: Exception, told: dict[str, Any], tx: Transaction) -> None:
+        key = f"{told['end']}:{orjson.dumps(told['tags']).decode()}"
+        again = ("window-again", f"{self.name}\0{key}", told)
+        bury(tx, self.name, None, error, RETRIES + 1, self._window.store.now(), told, key, again)
 
 
 def make(store: Store, select: Select, size: Any, slide: Any, by: Any) -> Window:
