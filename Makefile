@@ -32,12 +32,13 @@ lint: setup
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile --doctest-modules --ignore tests/scale src/bizcode tests
 
-# Beyond one machine: starts PostgreSQL by itself, on a free port, and stops it.
+# Beyond one machine: starts PostgreSQL and an S3 server by itself, on free ports, and stops them.
 SUDO := $(shell [ `id -u` = 0 ] || echo sudo)
 
 test-scale: setup
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || which initdb >/dev/null || \
 		($(SUDO) apt-get update -qq && DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq postgresql)
+	$(BIN)/python -m pip install --quiet --editable '.[scale]'
 	BIZCODE_SCALE=1 $(BIN)/python -m pytest tests/scale
 
 bench: setup

@@ -50,8 +50,8 @@ class Business:
             "buffered" (returns at once, commits in groups).
         identity: the properties that name a record's user, the first present counts; kept once given.
         worker: False starts no background worker; `drain()` then does what is due.
-        segments: where the sealed history lies: "file:///a/directory" that all the machines see;
-            kept once given. Default: beside the log; of a store in PostgreSQL nothing is sealed without.
+        segments: where the sealed history lies: "s3://bucket/prefix", or "file:///a/directory" that all
+            machines see; kept once given. Default: beside the log; of a store in PostgreSQL nothing is sealed without.
     Raises:
         StorageError: the directory can't be used. InvalidName: a blank tenant. InvalidTime: unknown timezone.
 

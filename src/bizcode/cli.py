@@ -426,6 +426,34 @@ def compact(store: _Store = None) -> None:
         typer.echo(str(biz.compact()))
 
 
+@app.command()
+def move(
+    source: Annotated[Path, typer.Argument(help="The business's directory.")],
+    target: Annotated[str, typer.Argument(help="postgresql://user@host/database, with an empty schema.")],
+    segments: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Where sealed history goes: s3://bucket/prefix or file:///a/directory."),
+    ] = None,
+) -> None:
+    """Copy a business with all its tenants into PostgreSQL; broken off and run again it goes on where it was."""
+    from .move import move as run_move
+    from .query.present import to_table
+    from .query.text import text_table
+
+    done = run_move(source, target, segments=segments)
+    rows = [
+        {
+            "tenant": moved.tenant or "(none)",
+            "records": moved.records,
+            "state": moved.state,
+            "files": moved.files,
+            "bytes": moved.bytes,
+        }
+        for moved in done
+    ]
+    typer.echo(text_table(to_table(rows, "moved and compared")))
+
+
 def main() -> None:
     """Run the command; a BizError is one sentence on standard error, exit code 1."""
     try:

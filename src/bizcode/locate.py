@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote
 
-from .errors import InvalidName, InvalidValue
+from .errors import InvalidName
 
 if TYPE_CHECKING:
     from .log import Log
 
-__all__ = ["cache_directory", "is_url", "open_log_at", "segments_directory", "tenant_directory"]
+__all__ = ["cache_directory", "is_url", "open_log_at", "tenant_directory"]
 
 
 def is_url(place: object) -> bool:
@@ -53,11 +53,3 @@ def cache_directory(store_id: str) -> Path:
     if root:
         return Path(root) / store_id
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "bizcode" / store_id
-
-
-def segments_directory(url: str) -> Path:
-    """The directory of a `file://` URL, which every machine must see. Raises InvalidValue for another URL."""
-    parts = urlsplit(url)
-    if parts.scheme != "file" or parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
-        raise InvalidValue(f'segments lie at "file:///a/directory", not at {url!r}')
-    return Path(unquote(parts.path))

@@ -178,7 +178,7 @@ def _tail(session: Session, view: View, connection: Any) -> None:
 def _sealed(session: Session, view: View, kind: str, name: str) -> str:
     segments = view.catalog.of(kind, name)
     present = frozenset().union(*(s.columns for s in segments))
-    files = ", ".join(literal(str(session.directory / s.file)) for s in segments)
+    files = session.files(segments)
     columns = [c for c in view.catalog.columns(kind, name) if c.column in present]
     values = [c for c in ("value", "value:int") if c in present] if kind == MEASURE else []
     value = f"coalesce({', '.join(f'CAST({identifier(c)} AS DOUBLE)' for c in values)})" if values else "NULL"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from . import when
 from .clock import Clock, SystemClock
 from .errors import StorageError
-from .locate import cache_directory, is_url, open_log_at, segments_directory, tenant_directory
+from .locate import cache_directory, is_url, open_log_at, tenant_directory
 from .record import Stored
 from .unit import UnitOfWork, current
 from .writer import IDENTITY, Writer
@@ -105,8 +105,9 @@ class Store:
         as nothing is sealed."""
         kept = self.log.cached("settings").get("segments", b"").decode()
         if given is not None:
-            segments_directory(given)
-            given = given.rstrip("/")
+            from .segments.place import check_url
+
+            given = check_url(given)
             if given != kept and self.log.scan("segment", limit=1):
                 raise StorageError(
                     f"the segments of {self!r} lie in {kept or 'its own directory'}, not in {given}: copy the "
@@ -118,12 +119,15 @@ class Store:
         from .segments import SegmentStore
 
         if self.segments_url:
-            return SegmentStore(segments_directory(self.segments_url) / self.log.store_id, self.log)
+            from .segments.place import place_at
+
+            store = self.log.store_id
+            return SegmentStore(place_at(self.segments_url, store, cache_directory(store)), self.log)
         homeless = None
         if isinstance(self.root, str):
             homeless = (
                 f"{self!r} has no place for its segments: open it with "
-                'segments="file:///a/directory" that all its machines see'
+                'segments="s3://bucket/prefix", or "file:///a/directory" that all its machines see'
             )
         return SegmentStore(self.directory, self.log, homeless=homeless)
 

@@ -79,6 +79,13 @@ def binaries() -> Path | None:
     return Path(which).parent if which else None
 
 
+def account() -> str | None:
+    """Whom the server runs as: it refuses to run as root."""
+    if os.getuid() != 0:
+        return None
+    return next(user.pw_name for user in pwd.getpwall() if user.pw_name in ("postgres", "nobody"))
+
+
 @pytest.fixture(scope="session")
 def server() -> Iterator[Postgres]:
     pytest.importorskip("psycopg")
@@ -87,14 +94,11 @@ def server() -> Iterator[Postgres]:
         if os.environ.get("BIZCODE_SCALE"):
             pytest.fail("there is no PostgreSQL: apt-get install postgresql")
         pytest.skip("there is no PostgreSQL on this machine")
-    # The server refuses to run as root.
-    account = None
-    if os.getuid() == 0:
-        account = next(user.pw_name for user in pwd.getpwall() if user.pw_name in ("postgres", "nobody"))
     directory = Path(tempfile.mkdtemp(prefix="bizcode-postgres-"))
-    if account is not None:
-        shutil.chown(directory, account)
-    postgres = Postgres(where, directory, account)
+    user = account()
+    if user is not None:
+        shutil.chown(directory, user)
+    postgres = Postgres(where, directory, user)
     try:
         postgres.create()
         postgres.start("-c", "fsync=off", "-c", "max_connections=200")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -146,7 +146,7 @@ class Session:
         self.now = engine.clock.now()
         self.tz = engine.tz
         self.store_id = engine.log.store_id
-        self.directory = engine.segments.directory
+        self.place = engine.segments.place
         self.merges = engine.tail.merges
         self.pending: list[Stored] = []
         self.pending_table = "pending"
@@ -190,9 +190,7 @@ class Session:
         key = (segment.file, path)
         known = self.engine._rest.get(key)
         if known is None:
-            from ..plan.sql import literal
-
-            file = literal(str(self.directory / segment.file))
+            file = self.files([segment])
             found = tail.probe(
                 self.cursor,
                 f"read_parquet({file}, hive_partitioning = false)",
@@ -203,6 +201,15 @@ class Session:
             )
             known = self.engine._rest[key] = frozenset(found[path])
         return known
+
+    def files(self, segments: Sequence[Segment]) -> str:
+        """Segments' files as SQL texts, at hand to be read. Raises StorageError for one that is missing."""
+        from ..plan.sql import literal
+        from ..segments.files import explained
+
+        with explained(f"fetching segments from {self.place.shown}", self.place.shown):
+            self.place.fetch(segment.file for segment in segments)
+            return ", ".join(literal(str(self.place.local(segment.file))) for segment in segments)
 
     # what plans ask
 

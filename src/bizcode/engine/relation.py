@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ..plan import access, predicates
@@ -131,8 +130,7 @@ def sources(
 def _sealed(
     session: Any, kind: str, name: str | None, segments: list[Segment], needed: set[tuple[str, ...]]
 ) -> Source:
-    directory: Path = session.directory
-    files = ", ".join(literal(str(directory / segment.file)) for segment in segments)
+    files = session.files(segments)
     present = segments[0].columns
     columns: dict[tuple[tuple[str, ...], str], str] = {}
     children: dict[tuple[str, ...], list[str]] = {}

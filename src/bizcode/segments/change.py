@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 from ..errors import BizError, Conflict
 from ..log import Log, Transaction
-from . import files
 from .catalog import SEGMENTS, Segment, State
+from .place import Place
 
 __all__ = ["DISCARDED", "change", "discard", "swept", "written"]
 
@@ -18,7 +17,7 @@ DISCARDED = "discarded"
 
 
 @contextmanager
-def written(directory: Path, log: Log) -> Iterator[list[Segment]]:
+def written(place: Place, log: Log) -> Iterator[list[Segment]]:
     """The files written in the block; on an error those that the catalog doesn't name are deleted again."""
     made: list[Segment] = []
     try:
@@ -28,7 +27,7 @@ def written(directory: Path, log: Log) -> Iterator[list[Segment]]:
         with suppress(BizError, OSError):
             for segment in made:
                 if log.get(SEGMENTS, segment.id) is None:
-                    files.remove(directory / segment.file)
+                    place.remove(segment.file)
         raise
 
 
@@ -50,7 +49,7 @@ def discard(tx: Transaction, segments: list[Segment]) -> None:
         tx.put(DISCARDED, segment.file, str(epoch).encode())
 
 
-def swept(directory: Path, log: Log, drained: Callable[[int], bool]) -> int:
+def swept(place: Place, log: Log, drained: Callable[[int], bool]) -> int:
     """Delete the discarded files that nobody can be reading; how many remain.
     The maintenance lock must be held."""
     waiting = {file: int(epoch) for file, epoch in log.scan(DISCARDED)}
@@ -71,7 +70,7 @@ def swept(directory: Path, log: Log, drained: Callable[[int], bool]) -> int:
     else:
         gone = waiting
     for file in gone:
-        files.remove(directory / file)
+        place.remove(file)
     if gone:
         with log.transaction() as tx:
             for file in gone:

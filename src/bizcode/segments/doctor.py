@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import orjson
@@ -14,6 +14,7 @@ from ..log import Log
 from . import files
 from .catalog import RANGES, Catalog, Segment
 from .change import DISCARDED
+from .place import Place
 from .read import open_file
 
 if TYPE_CHECKING:
@@ -52,16 +53,16 @@ class Report:
         return "\n".join(lines)
 
 
-def examine(directory: Path, log: Log, catalog: Catalog, mend: bool) -> Report:
+def examine(place: Place, log: Log, catalog: Catalog, mend: bool) -> Report:
     """Files against the catalog, checksums, records per sealed range of positions, and the log itself.
     The maintenance lock must be held; what is discarded was swept before."""
-    problems = list(_orphans(directory, log, catalog, mend))
+    problems = list(_orphans(place, log, catalog, mend))
     positions: list[np.ndarray] = []
     for segment in catalog.segments:
         try:
-            positions.append(_checked(directory, segment))
+            positions.append(_checked(place, segment))
         except StorageError as error:
-            missing = not (directory / segment.file).exists()
+            missing = place.size(segment.file) is None
             problems.append(Problem("missing" if missing else "corrupt", segment.file, str(error)))
     problems += _records(log, catalog, positions)
     head = log.head()
@@ -81,27 +82,27 @@ def _tail(log: Log, after: int) -> Iterator[list[object]]:
         after = rows[-1].position
 
 
-def _orphans(directory: Path, log: Log, catalog: Catalog, mend: bool) -> Iterator[Problem]:
+def _orphans(place: Place, log: Log, catalog: Catalog, mend: bool) -> Iterator[Problem]:
     known = {segment.file for segment in catalog.segments} | {file for file, _ in log.scan(DISCARDED)}
-    root = directory / files.ROOT
-    for path in sorted(root.rglob("*")) if root.exists() else []:
-        file = path.relative_to(directory).as_posix()
-        if path.is_dir() or file in known:
+    for file in list(place.names()):
+        if file in known:
             continue
         # Only what this library writes is its to delete.
-        ours = path.suffix == ".parquet" or path.name.endswith(files.TEMPORARY)
+        ours = file.endswith((".parquet", files.TEMPORARY))
         if mend and ours:
-            files.remove(path)
+            place.remove(file)
         told = "is named by nothing: a crash left it behind" if ours else "is no segment: move it elsewhere"
         yield Problem("orphan", file, f"{file} {told}", mended=mend and ours)
 
 
-def _checked(directory: Path, segment: Segment) -> np.ndarray:
+def _checked(place: Place, segment: Segment) -> np.ndarray:
     """The positions in a file that is as the catalog says, sorted. Raises StorageError for any other."""
-    path = directory / segment.file
     held = f"{segment.rows} records of {segment.kind} {segment.name!r}"
-    with open_file(directory, segment) as file:
-        if path.stat().st_size != segment.bytes or files.checksum(path) != segment.checksum:
+    size = place.size(segment.file)
+    with suppress(OSError):
+        place.fresh(segment.file)
+    with open_file(place, segment) as file:
+        if size != segment.bytes or files.checksum(place.local(segment.file)) != segment.checksum:
             raise StorageError(
                 f"{segment.file} was changed or damaged on disk ({held}): restore it from a backup, "
                 "the rest stays readable"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import orjson
@@ -13,6 +12,7 @@ from ..log import Log, Transaction
 from . import files, schema
 from .catalog import RANGES, SEGMENTS, Catalog, Segment
 from .change import change, discard, written
+from .place import Place
 from .read import Files, columns_of, damaged, open_file
 from .schema import Schema
 from .seal import ERASED
@@ -26,7 +26,7 @@ __all__ = ["erase"]
 
 
 def erase(
-    directory: Path,
+    place: Place,
     log: Log,
     held: Files,
     catalog: Catalog,
@@ -40,7 +40,7 @@ def erase(
     wanted = np.unique(np.fromiter(positions, np.int64))
     removed: list[Segment] = []
     gone: list[np.ndarray] = []
-    with files.explained(f"erasing in {directory / files.ROOT}", directory), written(directory, log) as made:
+    with files.explained(f"erasing in {place.shown}", place.shown), written(place, log) as made:
         for segment in held.holding(catalog.segments, wanted):
             found = held.positions(segment)
             here = found[np.isin(found, wanted)]
@@ -49,7 +49,7 @@ def erase(
             removed.append(segment)
             gone.append(here)
             if len(here) < segment.rows:
-                made.append(_rewritten(directory, segment, wanted))
+                made.append(_rewritten(place, segment, wanted))
         erased = np.sort(np.concatenate(gone)) if gone else np.zeros(0, np.int64)
 
         def commit(tx: Transaction) -> None:
@@ -72,18 +72,18 @@ def erase(
     return len(erased)
 
 
-def _rewritten(directory: Path, segment: Segment, without: np.ndarray) -> Segment:
-    with open_file(directory, segment) as file:
+def _rewritten(place: Place, segment: Segment, without: np.ndarray) -> Segment:
+    with open_file(place, segment) as file:
         live = {"position"}
-        for table in _groups(directory, segment, file, without):
+        for table in _groups(place, segment, file, without):
             live |= {name for name in table.column_names if table[name].null_count < table.num_rows}
         columns = [column for column in columns_of(file) if column.column in live]
         leaves = {column.column for column in columns_of(file)} | {"value", "value:int"}
         names = [name for name in file.schema_arrow.names if name in live or name not in leaves]
-        tables = (table.select(names) for table in _groups(directory, segment, file, without))
+        tables = (table.select(names) for table in _groups(place, segment, file, without))
         first = next(tables)
         return write(
-            directory,
+            place,
             segment.kind,
             segment.name,
             segment.first_position,
@@ -93,7 +93,7 @@ def _rewritten(directory: Path, segment: Segment, without: np.ndarray) -> Segmen
         )
 
 
-def _groups(directory: Path, segment: Segment, file: object, without: np.ndarray) -> Iterator[pa.Table]:
+def _groups(place: Place, segment: Segment, file: object, without: np.ndarray) -> Iterator[pa.Table]:
     import numpy as np
     import pyarrow as pa
 
@@ -101,7 +101,7 @@ def _groups(directory: Path, segment: Segment, file: object, without: np.ndarray
         try:
             table = file.read_row_group(n, use_threads=False)  # type: ignore[attr-defined]
         except (OSError, pa.ArrowException) as error:
-            raise damaged(directory, segment, error) from error
+            raise damaged(place, segment, error) from error
         table = table.filter(pa.array(~np.isin(table["position"].to_numpy(), without)))
         if table.num_rows:
             yield table

@@ -87,7 +87,7 @@ def checksum(path: Path) -> str:
 
 
 @contextmanager
-def explained(what: str, directory: Path) -> Iterator[None]:
+def explained(what: str, directory: str) -> Iterator[None]:
     """Turn the system's errors inside into a StorageError that says what failed and why."""
     import pyarrow as pa
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..log import Log, Transaction
@@ -19,6 +18,7 @@ from .catalog import SEGMENTS, Catalog, Segment
 from .change import change, discard, written
 from .leaves import EXACT
 from .leaves import Path as LeafPath
+from .place import Place
 from .read import Damaged, columns_of, damaged, open_file
 from .schema import FIXED, REST, Column
 from .write import group_rows, write
@@ -77,7 +77,7 @@ def batches(due: list[list[Segment]]) -> Iterator[list[list[Segment]]]:
 
 
 def merge_runs(
-    directory: Path, log: Log, catalog: Catalog, due: list[list[Segment]]
+    place: Place, log: Log, catalog: Catalog, due: list[list[Segment]]
 ) -> tuple[list[list[Segment]], list[Damaged]]:
     """Make one file of each run; the runs that were merged, and why the others weren't: a damaged file.
     The maintenance lock must be held.
@@ -87,10 +87,10 @@ def merge_runs(
     """
     done: list[list[Segment]] = []
     damage: list[Damaged] = []
-    with files.explained(f"merging in {directory / files.ROOT}", directory), written(directory, log) as made:
+    with files.explained(f"merging in {place.shown}", place.shown), written(place, log) as made:
         for run in due:
             try:
-                made.append(_merge(directory, catalog, run))
+                made.append(_merge(place, catalog, run))
                 done.append(run)
             except Damaged as error:
                 damage.append(error)
@@ -105,28 +105,26 @@ def merge_runs(
     return done, damage
 
 
-def _merge(directory: Path, catalog: Catalog, run: list[Segment]) -> Segment:
+def _merge(place: Place, catalog: Catalog, run: list[Segment]) -> Segment:
     kind, name = run[0].kind, run[0].name
     with ExitStack() as opened:
         inputs = []
         for segment in run:
-            inputs.append(_Input(directory, segment))
+            inputs.append(_Input(place, segment))
             opened.enter_context(inputs[-1].file)
         shape = _Shape(kind, inputs, catalog)
         tables = _merged(inputs, shape)
         first = next(tables)
-        return write(
-            directory, kind, name, run[0].first_position, shape.columns, chain([first], tables), first
-        )
+        return write(place, kind, name, run[0].first_position, shape.columns, chain([first], tables), first)
 
 
 class _Input:
     """One file, read from its beginning to its end."""
 
-    def __init__(self, directory: Path, segment: Segment) -> None:
-        self.directory = directory
+    def __init__(self, place: Place, segment: Segment) -> None:
+        self.place = place
         self.segment = segment
-        self.file = open_file(directory, segment)
+        self.file = open_file(place, segment)
         self.columns = columns_of(self.file)
         self._batches = self.file.iter_batches(_BATCH, use_threads=False)
         self._ready: list[pa.RecordBatch] = []
@@ -162,7 +160,7 @@ class _Input:
         try:
             return read()
         except (OSError, pa.ArrowException, StopIteration) as error:
-            raise damaged(self.directory, self.segment, error) from error
+            raise damaged(self.place, self.segment, error) from error
 
     def bounds(self, column: str) -> tuple[int, int]:
         """Lowest and highest value of an integer column, by the footer."""

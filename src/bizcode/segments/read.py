@@ -7,7 +7,6 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from functools import partial
 from itertools import repeat
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
@@ -15,6 +14,7 @@ import orjson
 from ..errors import StorageError
 from ..record import Stored
 from .catalog import Catalog, Segment
+from .place import Place
 from .schema import FIXED, Column
 from .text import put_together
 from .write import METADATA
@@ -37,23 +37,23 @@ class Damaged(StorageError):
         self.segment = segment
 
 
-def open_file(directory: Path, segment: Segment, metadata: Any = None) -> pq.ParquetFile:
+def open_file(place: Place, segment: Segment, metadata: Any = None) -> pq.ParquetFile:
     """A segment's file. Raises StorageError that names it."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        return pq.ParquetFile(directory / segment.file, metadata=metadata, page_checksum_verification=True)
+        return pq.ParquetFile(place.local(segment.file), metadata=metadata, page_checksum_verification=True)
     except (OSError, pa.ArrowException) as error:
-        raise damaged(directory, segment, error) from error
+        raise damaged(place, segment, error) from error
 
 
-def damaged(directory: Path, segment: Segment, error: Exception) -> Damaged:
+def damaged(place: Place, segment: Segment, error: Exception) -> Damaged:
     """What a reader of a broken segment is told."""
     missing = isinstance(error, FileNotFoundError)
     what = "is missing" if missing else f"can't be read ({str(error).splitlines()[0]})"
     return Damaged(
-        f"the segment {directory / segment.file} {what}: it holds {segment.rows} records of "
+        f"the segment {place.shown}/{segment.file.partition('/')[2]} {what}: it holds {segment.rows} records of "
         f"{segment.kind} {segment.name!r}, positions {segment.first_position} to {segment.last_position}; "
         "restore it from a backup, everything else stays readable",
         segment,
@@ -172,8 +172,8 @@ class Group:
 class Files:
     """The files of a store: footers kept, and the row groups decoded last."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    def __init__(self, place: Place) -> None:
+        self.place = place
         self._lock = threading.Lock()
         self._footers: dict[str, tuple[Any, list[Range], list[Column]]] = {}
         self._groups: OrderedDict[tuple[str, int], Group] = OrderedDict()
@@ -192,7 +192,7 @@ class Files:
         """A file's metadata, its row groups' ranges, its columns."""
         known = self._footers.get(segment.file)
         if known is None:
-            file = open_file(self.directory, segment)
+            file = open_file(self.place, segment)
             with file:
                 known = (file.metadata, group_ranges(file.metadata), columns_of(file))
             with self._lock:
@@ -203,11 +203,11 @@ class Files:
         """The positions of a file's records, in its order."""
         import pyarrow as pa
 
-        with open_file(self.directory, segment, self.footer(segment)[0]) as file:
+        with open_file(self.place, segment, self.footer(segment)[0]) as file:
             try:
                 return file.read(["position"], use_threads=False)["position"].to_numpy()
             except (OSError, pa.ArrowException) as error:
-                raise damaged(self.directory, segment, error) from error
+                raise damaged(self.place, segment, error) from error
 
     def holding(self, segments: Iterable[Segment], wanted: np.ndarray) -> list[Segment]:
         """The segments that may hold one of the positions, which are sorted."""
@@ -224,11 +224,11 @@ class Files:
                 self._groups.move_to_end(key)
                 return known
         metadata, _, columns = self.footer(segment)
-        with open_file(self.directory, segment, metadata) as file:
+        with open_file(self.place, segment, metadata) as file:
             try:
                 table = file.read_row_group(number, use_threads=False)
             except (OSError, pa.ArrowException) as error:
-                raise damaged(self.directory, segment, error) from error
+                raise damaged(self.place, segment, error) from error
         found = Group(segment, table, columns)
         if keep and found.bytes <= _CACHED_BYTES // 2:
             with self._lock:

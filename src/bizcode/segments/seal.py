@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from operator import itemgetter
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -16,6 +15,7 @@ from .build import Rows
 from .catalog import RANGES, SEGMENTS, Catalog, Segment
 from .change import change, written
 from .leaves import CHUNK
+from .place import Place
 from .schema import Schema
 from .write import group_rows, write
 
@@ -27,15 +27,15 @@ ERASED = ("settings", "erased")
 """A counter that whoever erases records from the log moves, so that no seal brings back what it read before."""
 
 
-def seal_piece(directory: Path, log: Log, catalog: Catalog, target: int) -> int:
+def seal_piece(place: Place, log: Log, catalog: Catalog, target: int) -> int:
     """Seal the next records up to the target at most; how many they were. The maintenance lock must be held."""
     erased = log.get(*ERASED)
     groups, reached = _read(log, catalog.sealed_to, target)
     rows = sum(group.count for group in groups.values())
     new: list[tuple[Segment, Schema]] = []
     with (
-        files.explained(f"sealing into {directory / files.ROOT}", directory),
-        written(directory, log) as made,
+        files.explained(f"sealing into {place.shown}", place.shown),
+        written(place, log) as made,
     ):
         for kind, name in sorted(groups):
             group = groups.pop((kind, name))
@@ -43,7 +43,7 @@ def seal_piece(directory: Path, log: Log, catalog: Catalog, target: int) -> int:
             grown, columns, table = group.table(catalog.schema(kind, name))
             size = group_rows(table.num_rows, table.nbytes)
             tables = [table.slice(n, size) for n in range(0, table.num_rows, size)]
-            segment = write(directory, kind, name, first, columns, tables, table)
+            segment = write(place, kind, name, first, columns, tables, table)
             made.append(segment)
             new.append((segment, grown))
 
@@ -61,7 +61,7 @@ def seal_piece(directory: Path, log: Log, catalog: Catalog, target: int) -> int:
             change(log, catalog.state, commit, to=reached)
         except _Again:
             for segment, _ in new:
-                files.remove(directory / segment.file)
+                place.remove(segment.file)
             return 0
     return rows
 

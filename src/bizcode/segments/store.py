@@ -14,7 +14,8 @@ from ..errors import StorageError
 from ..log import Log, Reader, Transaction
 from ..record import Stored
 from .catalog import Catalog, State, load
-from .change import swept
+from .change import DISCARDED, swept
+from .place import LocalPlace, Place
 from .read import Files
 from .readers import Readers, exclusive
 from .scan import Scan
@@ -45,7 +46,7 @@ class SegmentStore:
     """The segments of a store's directory, as its log's catalog names them. Safe for threads and processes.
 
     Args:
-        directory: the store's directory; files lie below its `segments`.
+        place: where the files lie; a directory means below its `segments`.
         log: its log, which keeps the catalog.
         seal_rows: the tail is due to be sealed when it has this many records.
         homeless: why nothing can be sealed, in a sentence, where there is no place for files that everybody
@@ -53,13 +54,14 @@ class SegmentStore:
     """
 
     def __init__(
-        self, directory: Path, log: Log, seal_rows: int = SEAL_ROWS, homeless: str | None = None
+        self, place: Place | Path, log: Log, seal_rows: int = SEAL_ROWS, homeless: str | None = None
     ) -> None:
-        self.directory = directory
+        self.place: Place = LocalPlace(place) if isinstance(place, Path) else place
+        self.directory = self.place.directory
         self.log = log
         self.seal_rows = seal_rows
         self.homeless = homeless
-        self._files = Files(directory)
+        self._files = Files(self.place)
         self._readers = Readers(log.locks, lambda: State.read(log).epoch)
         self._lock = threading.Lock()
         self._catalog: Catalog | None = None
@@ -83,6 +85,9 @@ class SegmentStore:
             if self._catalog is None or self._catalog.generation < found.generation:
                 self._catalog = found
                 self._files.forget(found)
+                self.place.prune(
+                    {s.file for s in found.segments} | {file for file, _ in reader.scan(DISCARDED)}
+                )
         return found
 
     def reading(self) -> AbstractContextManager[None]:
@@ -137,7 +142,7 @@ class SegmentStore:
     def _seal(self, target: int) -> int:
         sealed = 0
         while (catalog := self.catalog()).sealed_to < target:
-            sealed += seal_piece(self.directory, self.log, catalog, target)
+            sealed += seal_piece(self.place, self.log, catalog, target)
         return sealed
 
     def _maintenance(self) -> AbstractContextManager[bool]:
@@ -169,7 +174,7 @@ class SegmentStore:
                 for run in runs(self.catalog().of(kind, name), all)
             ]:
                 for batch in batches(due):
-                    done, found = merge_runs(self.directory, self.log, self.catalog(), batch)
+                    done, found = merge_runs(self.place, self.log, self.catalog(), batch)
                     merged += sum(map(len, done))
                     damage |= {(error.segment.kind, error.segment.name): error for error in found}
             self._sweep()
@@ -203,7 +208,7 @@ class SegmentStore:
         from .erase import erase
 
         with self._maintenance():
-            count = erase(self.directory, self.log, self._files, self.catalog(), positions, also)
+            count = erase(self.place, self.log, self._files, self.catalog(), positions, also)
             end = time.monotonic() + PATIENCE
             pause = threading.Event()
             while left := self._sweep():
@@ -218,7 +223,7 @@ class SegmentStore:
         return count
 
     def _sweep(self) -> int:
-        return swept(self.directory, self.log, self._readers.drained)
+        return swept(self.place, self.log, self._readers.drained)
 
     def doctor(self, mend: bool = False) -> Report:
         """Check every invariant: files against the catalog, checksums, records per range of positions.
@@ -232,12 +237,12 @@ class SegmentStore:
             with self._maintenance():
                 if mend:
                     self._sweep()
-                return examine(self.directory, self.log, self.catalog(), mend)
+                return examine(self.place, self.log, self.catalog(), mend)
         except StorageError:
             if mend:
                 raise
             # Nothing can be written here, so nothing is being written either.
-            return examine(self.directory, self.log, self.catalog(), False)
+            return examine(self.place, self.log, self.catalog(), False)
 
     # reading
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -11,6 +10,7 @@ import orjson
 from . import encode, files
 from .arrow import compute
 from .catalog import Segment
+from .place import Place
 from .schema import REST, Column
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def group_rows(rows: int, size: int) -> int:
 
 
 def write(
-    directory: Path,
+    place: Place,
     kind: str,
     name: str,
     first: int,
@@ -43,7 +43,7 @@ def write(
     """Write a new file of tables that are sorted and share a schema, each a row group, and describe it.
 
     Args:
-        directory: the store's directory.
+        place: where the store's files lie; there it is shown to everybody.
         first: no record has a position below.
         columns: the leaf columns among those of the tables.
         sample: rows to choose the encodings from.
@@ -56,7 +56,7 @@ def write(
     options: dict[str, Any] = encode.options_for(encode.choose(sample))
     facts = _Facts()
     id, file = files.relative(kind, name, first)
-    with files.new_file(directory / file) as temporary:
+    with files.new_file(place.directory / file) as temporary:
         with pq.ParquetWriter(temporary, schema, **options) as writer:
             writer.add_key_value_metadata({METADATA.decode(): orjson.dumps(metadata).decode()})
             for table in tables:
@@ -66,6 +66,11 @@ def write(
                 )
         checksum = files.checksum(temporary)
         size = temporary.stat().st_size
+    try:
+        place.publish(file)
+    except BaseException:
+        place.remove(file)
+        raise
     return Segment(
         id,
         kind,

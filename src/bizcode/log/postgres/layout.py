@@ -10,10 +10,13 @@ from psycopg import sql
 from ...errors import StorageError
 from .server import Connection, Server
 
-__all__ = ["COLUMNS", "FORMAT", "prepare"]
+__all__ = ["COLUMNS", "FORMAT", "MOVING", "prepare"]
 
 FORMAT = 1
 """The format this release writes. Others refuse newer ones."""
+
+MOVING = -1
+"""The format of a schema that a move has not finished."""
 
 COLUMNS = 'position, kind, name, time, data, "user", id, entity, version, whole, value, experiments'
 """A number is either in `whole` or in `value`: an int stays an int."""
@@ -36,18 +39,18 @@ _TABLES = (
 )
 
 
-def prepare(server: Server, connection: Connection) -> str:
+def prepare(server: Server, connection: Connection, moving: bool = False) -> str:
     """Lay out the schema unless it is there; the store's random name, given at its creation.
 
     Raises:
         StorageError: the schema is another application's, or in a newer format.
     """
-    found = _inspect(server, connection)
+    found = _inspect(server, connection, moving)
     if found is not None:
         return found
     with connection.transaction():
         connection.execute("select pg_advisory_xact_lock(%s)", (server.key("layout"),))
-        found = _inspect(server, connection)
+        found = _inspect(server, connection, moving)
         if found is not None:
             return found
         store = secrets.token_hex(6)
@@ -58,11 +61,11 @@ def prepare(server: Server, connection: Connection) -> str:
             connection.execute(comment.format(sql.Identifier(server.schema), told))
         for statement in _TABLES:
             connection.execute(statement)
-        connection.execute("insert into meta values (%s, %s, 0, 0)", (FORMAT, store))
+        connection.execute("insert into meta values (%s, %s, 0, 0)", (MOVING if moving else FORMAT, store))
     return store
 
 
-def _inspect(server: Server, connection: Connection) -> str | None:
+def _inspect(server: Server, connection: Connection, moving: bool) -> str | None:
     """The store's name; None in a schema that is empty or missing."""
     rows: list[Any] = connection.execute(
         """select relname from pg_class join pg_namespace on pg_namespace.oid = relnamespace
@@ -78,6 +81,10 @@ def _inspect(server: Server, connection: Connection) -> str | None:
             "choose another with ?schema= in the URL"
         )
     held = connection.execute("select format, store from meta").fetchone()
+    if held is not None and held[0] == MOVING and not moving:
+        raise StorageError(
+            f"a move into {server.shown} was not finished: run `bizcode move` again, it goes on where it was"
+        )
     if held is None or held[0] > FORMAT:
         raise StorageError(
             f"{server.shown} was written by a newer bizcode (format {held and held[0]}, this release reads up "

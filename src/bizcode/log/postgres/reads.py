@@ -18,6 +18,7 @@ _HEAD = f"select {HEAD}"
 _TAIL = f"""select {COLUMNS} from records
     where position > greatest(%s::bigint, (select trimmed from meta)) and position <= %s::bigint
     order by position limit %s::bigint"""
+_RAW = f"select {COLUMNS} from records where position > %s::bigint order by position limit %s::bigint"
 _ONE = f"select {COLUMNS} from records where position = %s::bigint"
 _SOME = f"select {COLUMNS} from records where position = any(%s::bigint[]) order by position"
 _ID = "select position from ids where id = %s"
@@ -94,6 +95,10 @@ class Reads:
 
     def read(self, after: int, until: int | None = None, limit: int | None = None) -> list[Stored]:
         return _stored(self._execute(_TAIL, (after, LAST if until is None else until, limit)).fetchall())
+
+    def raw(self, after: int, limit: int) -> list[Stored]:
+        """Every record that the table holds, sealed entity events among them."""
+        return _stored(self._execute(_RAW, (after, limit)).fetchall())
 
     def at(self, positions: Iterable[int]) -> list[Stored]:
         wanted = list(positions)
