@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import http.client
 import json
 import os
 import urllib.error
 import urllib.request
 from typing import Any
 
-from .errors import BizError
+from . import values
+from .errors import BizError, InvalidValue
 from .query import Lazy
 from .query.base import Query
 
@@ -31,16 +33,20 @@ class Agent:
     """
 
     def __init__(self, name: str, role: str = "", instructions: str = "") -> None:
-        self.name = name
+        self.name = values.name(name, "an agent")
         self.role = role
         self.instructions = instructions
 
     def __call__(self, prompt: str, *context: Any) -> Lazy[str]:
         """A lazy answer: `.run()` or `await`. Queries among the context are run first.
 
+        Raises:
+            InvalidValue: a blank prompt.
         Raises when run:
             BizError: no endpoint is set, or it can't answer.
         """
+        if not isinstance(prompt, str) or not prompt.strip():
+            raise InvalidValue(f"an agent is asked with text that is not blank, not {prompt!r}")
         return Lazy(lambda: self._ask(prompt, context), "answer")
 
     def _ask(self, prompt: str, context: tuple[Any, ...]) -> str:
@@ -50,6 +56,8 @@ class Agent:
                 "agents need an endpoint that speaks the OpenAI protocol: set BIZCODE_LLM_URL (like "
                 "https://host/v1), BIZCODE_LLM_MODEL and, if it asks for one, BIZCODE_LLM_KEY"
             )
+        if not url.startswith(("http://", "https://")):
+            raise BizError(f"BIZCODE_LLM_URL is {url!r}, not a URL like https://host/v1")
         parts = [prompt, *(_text(item) for item in context)]
         system = f"You are {self.name}" + (f", {self.role}" if self.role else "") + ". " + self.instructions
         messages = [
@@ -67,10 +75,13 @@ class Agent:
         try:
             with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
                 answer = json.loads(response.read())
-            return answer["choices"][0]["message"]["content"]
+            text = answer["choices"][0]["message"]["content"]
+            if not isinstance(text, str):
+                raise TypeError("no text")
+            return text
         except urllib.error.HTTPError as error:
             raise BizError(f"the model's endpoint answered {error.code}: {error.reason}") from None
-        except OSError as error:
+        except (OSError, http.client.HTTPException) as error:
             raise BizError(f"the model's endpoint can't be reached: {error}") from None
         except (KeyError, IndexError, TypeError, ValueError):
             raise BizError(

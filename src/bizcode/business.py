@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import when
 from .clock import Clock
+from .errors import InvalidName
 from .locate import is_url
 from .store import Store
 
@@ -92,6 +93,7 @@ class Business:
             from .measure.rollup import resume
 
             resume(self.store)
+        self.store.awaken["outbox"] = lambda: self.notifiers
         self.store.writer.attribute = lambda *given: self.experiment.attribute(*given)
 
     # the doors
@@ -291,6 +293,8 @@ class Business:
     def aggregate(self, name: str, initial: Any = None, reduce: Any = None, **options: Any) -> Any:
         """Define how a type's events become its state, as a class decorator or by a mapping of reducers;
         see `bizcode.entity.Aggregates.define`."""
+        if isinstance(name, str) and self._is_notifier(name):
+            raise InvalidName(f"{name!r} is a kind of notifier here: an aggregate needs another name")
         return self._entities.aggregates.define(name, initial, reduce, **options)
 
     @cached_property
@@ -383,11 +387,16 @@ class Business:
             raise AttributeError(
                 f"a Business has no {name!r}; it has {known}, and entity types under capitalised names"
             )
-        from .notify import KINDS
-
-        if name in KINDS or name in {key.partition("/")[0] for key in self.store.log.cached("notifier")}:
+        if self._is_notifier(name):
             return partial(self.notifiers.notifier, name)
         return self._entities.type(name)
+
+    def _is_notifier(self, name: str) -> bool:
+        from .notify import KINDS
+
+        return name in KINDS or any(
+            key.partition("/")[0] == name for key in self.store.log.cached("notifier")
+        )
 
     def __repr__(self) -> str:
         tenant = f", tenant={self.store.tenant!r}" if self.store.tenant is not None else ""

@@ -99,9 +99,12 @@ def _launched(file: Path, store: str | None) -> Business:
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, Startup) and value is not Startup
     ]
+    found = [value for value in found if value.__module__ == module.__name__] or found
     biz = getattr(module, "biz", None)
     if not found and not isinstance(biz, Business):
         raise BizError(f"{file} has neither a subclass of Startup nor a `biz`: bizcode run needs one of them")
+    if isinstance(biz, Business) and store is not None:
+        raise BizError(f"{file} has a `biz` of its own: --store goes with a Startup without one")
     if not isinstance(biz, Business):
         biz = Business(store)
     if found:

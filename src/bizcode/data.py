@@ -142,14 +142,17 @@ class Data:
 
     def keys(self, pattern: str = "*") -> Lazy[list[str]]:
         """The keys that match a pattern (`*` any text, `?` one character), in order."""
+        _pattern(pattern)
         return Lazy(lambda: list(self._matching(pattern)), "key")
 
     def list(self, pattern: str = "*") -> Lazy[dict[str, Any]]:
         """The keys that match a pattern, with their values."""
+        _pattern(pattern)
         return Lazy(lambda: self._matching(pattern), "value")
 
     def _matching(self, pattern: str) -> dict[str, Any]:
-        prefix = pattern.split("*")[0].split("?")[0].split("[")[0]
+        prefix = _pattern(pattern).split("*")[0].split("?")[0]
+        matching = pattern.replace("[", "[[]")
         found = dict(self._store.log.scan("data", prefix))
         unit = self._store.unit()
         for key, kept in (unit.written("data") if unit is not None else {}).items():
@@ -160,7 +163,7 @@ class Data:
         return {
             key: self._alive(kept)
             for key, kept in sorted(found.items())
-            if fnmatchcase(key, pattern) and self._present(kept)
+            if fnmatchcase(key, matching) and self._present(kept)
         }
 
     def watch(
@@ -175,8 +178,12 @@ class Data:
         if not callable(fn):
             raise InvalidValue(f"watch() takes a function, not {fn!r}")
 
+        matching = _pattern(pattern).replace("[", "[[]")
+        if name is not None:
+            name = values.name(name, "a watch")
+
         def test(row: Stored) -> bool:
-            return fnmatchcase(orjson.loads(row.data)["key"], pattern)
+            return fnmatchcase(orjson.loads(row.data)["key"], matching)
 
         def deliver(record: Any) -> Any:
             return fn(Change(**record.data))
@@ -224,6 +231,12 @@ class _Expiry:
                     change = {"key": key, "before": held["value"], "after": None}
                     draft, _ = store.writer.draft(SYSTEM, "data", change)
                     tx.append([draft])
+
+
+def _pattern(pattern: Any) -> str:
+    if not isinstance(pattern, str) or not pattern:
+        raise InvalidName(f"a pattern is text like 'user:*', not {pattern!r}")
+    return pattern
 
 
 def _key(key: Any) -> str:

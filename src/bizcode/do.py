@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
+import random
+import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import TYPE_CHECKING, Any
@@ -18,6 +21,11 @@ if TYPE_CHECKING:
     from .store import Store
 
 __all__ = ["Do"]
+
+
+def _backoff(attempt: int) -> float:
+    """Seconds until a Conflict is tried again, at random, so that two don't meet for ever."""
+    return random.random() * min(0.1, 0.001 * 2**attempt)
 
 
 class _Block(AbstractContextManager, AbstractAsyncContextManager):
@@ -42,7 +50,7 @@ class _Block(AbstractContextManager, AbstractAsyncContextManager):
             unit.discard()
             return
         try:
-            unit.commit()
+            self._store.writer.written(len(unit.commit()))
         except BaseException:
             unit.discard()
             raise
@@ -104,6 +112,10 @@ class Do:
         Raises:
             Conflict: after the last retry. InvalidValue: with a key, a result that can't be stored.
         """
+        if not callable(function):
+            raise InvalidValue(f"biz.do.run takes a function, not {function!r}")
+        if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
+            raise InvalidValue(f"retries= is a whole number of at least 0, not {retries!r}")
         if key is not None and (not isinstance(key, str) or not key.strip()):
             raise InvalidValue(f"key= is text that is not blank, not {key!r}")
         if _async or inspect.iscoroutinefunction(function):
@@ -117,8 +129,9 @@ class Do:
                     return self._once(function, key)
             except Conflict:
                 attempt += 1
-                if attempt > retries:
+                if attempt > retries + self._is_done(key):
                     raise
+                time.sleep(_backoff(attempt))
 
     def _once(self, function: Callable[[], Any], key: str | None) -> Any:
         found, kept = self._kept(key)
@@ -143,8 +156,13 @@ class Do:
                     return await once()
             except Conflict:
                 attempt += 1
-                if attempt > retries:
+                if attempt > retries + self._is_done(key):
                     raise
+                await asyncio.sleep(_backoff(attempt))
+
+    def _is_done(self, key: str | None) -> bool:
+        """Whether another one ran it in the meantime: the next attempt gives the stored result."""
+        return key is not None and self._store.log.get("done", key) is not None
 
     def _kept(self, key: str | None) -> tuple[bool, Any]:
         if key is None:

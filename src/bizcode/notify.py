@@ -6,6 +6,7 @@ addresses) never stand in a message of an error, in a log or in a repr.
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import re
@@ -57,8 +58,7 @@ class Notifiers:
         if not isinstance(kind, str) or not kind.isidentifier() or not kind[0].isupper():
             raise InvalidName(f"a kind of notifier is named like 'Slack', not {kind!r}")
         name = values.name(name, "a notifier")
-        parts = urlsplit(url) if isinstance(url, str) else None
-        if parts is None or parts.scheme not in ("http", "https", "smtp", "smtps") or not parts.netloc:
+        if not _is_address(url):
             raise InvalidValue(
                 f"the address of {kind}({name!r}) must be a URL like https://... or smtp://..."
             )
@@ -110,7 +110,7 @@ class Notifiers:
             _deliver(kind, url, text, extra, key)
         except urllib.error.HTTPError as error:
             raise DeliveryError(f"{kind}({name!r}) answered {error.code}: {error.reason}") from None
-        except (OSError, smtplib.SMTPException, ValueError) as error:
+        except (OSError, http.client.HTTPException, smtplib.SMTPException, ValueError) as error:
             reason = getattr(error, "reason", None) or error
             what = type(reason).__name__ if isinstance(reason, BaseException) else reason
             raise DeliveryError(f"{kind}({name!r}) can't be reached: {what}") from None
@@ -136,8 +136,13 @@ class Notifier:
                 retried, and after that left as a dead letter.
             extra: further fields of the body, as the service takes them.
         Raises:
-            NotFound: no address is set (only with now). DeliveryError (only with now).
+            InvalidValue: a blank message. NotFound: no address is set (only with now).
+            DeliveryError (only with now).
         """
+        if not str(text).strip():
+            raise InvalidValue(
+                f"{self._kind}({self._name!r}).post takes text that is not blank, not {text!r}"
+            )
         body = values.plain(extra, self._notifiers._store.tz)
         if now:
             id = uuid.uuid4().hex
@@ -157,6 +162,14 @@ class Posted(str):
     def __await__(self):
         return self
         yield
+
+
+def _is_address(url: object) -> bool:
+    try:
+        parts = urlsplit(url) if isinstance(url, str) else None
+    except ValueError:
+        return False
+    return parts is not None and parts.scheme in ("http", "https", "smtp", "smtps") and bool(parts.hostname)
 
 
 def _deliver(kind: str, url: str, text: str, extra: dict[str, Any], key: str) -> None:

@@ -6,14 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from . import values
 from .consume import Pattern
-from .errors import InvalidValue
+from .errors import AlreadyExists, InvalidValue
 from .record import ENTITY, EVENT, MEASURE, Stored
 
 if TYPE_CHECKING:
     from .store import Store
 
-__all__ = ["On", "pattern_of", "qualified_name"]
+__all__ = ["Names", "On", "pattern_of", "qualified_name"]
 
 
 def pattern_of(parts: tuple[str, ...]) -> Pattern:
@@ -57,9 +58,9 @@ class _Path:
         return self[name]
 
     def __getitem__(self, name: str) -> _Path:
-        if not isinstance(name, str) or not name or len(self.parts) >= 2:
+        if len(self.parts) >= 2:
             raise InvalidValue(f"biz.on takes a type and an event, like biz.on.Customer.signup, not {name!r}")
-        return _Path(self.store, (*self.parts, name))
+        return _Path(self.store, (*self.parts, values.name(name, "an event")))
 
     def __call__(
         self, function: Callable[..., Any] | None = None, *, name: str | None = None, since: Any = None
@@ -77,21 +78,36 @@ class _Path:
             return lambda given: self(given, name=name, since=since)
         if not callable(function):
             raise InvalidValue(f"a handler is a function, not {function!r}")
-        taken = _taken(self.store)
-        full = f"on:{name or qualified_name(function, taken)}"
-        self.store.consumers.follow(full, pattern_of(self.parts), function=function, since=since)
+        found = _found(self.store)
+        if name is None:
+            name = qualified_name(function, found.taken)
+        else:
+            found.claim(values.name(name, "a handler"), (*self.parts, qualified_name(function, set())))
+        self.store.consumers.follow(f"on:{name}", pattern_of(self.parts), function=function, since=since)
         return function
 
     def __repr__(self) -> str:
         return f"biz.on.{'.'.join(self.parts)}"
 
 
-_names: dict[int, set[str]] = {}
+class Names:
+    """The names used so far in an opened store: of functions, and those given with what they stand for."""
+
+    def __init__(self) -> None:
+        self.taken: set[str] = set()
+        self._given: dict[str, Any] = {}
+
+    def claim(self, name: str, meaning: Any) -> None:
+        """Take a name that was given. Raises AlreadyExists if it stands for something else."""
+        if self._given.setdefault(name, meaning) != meaning:
+            raise AlreadyExists(f"the name {name!r} is taken by {self._given[name]}: name= must be its own")
 
 
-def _taken(store: Store) -> set[str]:
-    """The function names used so far in this opened store."""
-    return _names.setdefault(id(store), set())
+_names: dict[int, Names] = {}
+
+
+def _found(store: Store) -> Names:
+    return _names.setdefault(id(store), Names())
 
 
 class On:
@@ -107,7 +123,7 @@ class On:
         return _Path(self._store, (name,))
 
     def __getitem__(self, name: str) -> _Path:
-        return _Path(self._store, (name,))
+        return _Path(self._store, (values.name(name, "a type"),))
 
     def __repr__(self) -> str:
         return "biz.on"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -17,10 +18,11 @@ from zoneinfo import ZoneInfo
 
 import orjson
 
-from . import when
+from . import values, when
+from .clock import ManualClock
 from .consume.consumer import call
 from .errors import InvalidQuery, InvalidTime
-from .on import qualified_name
+from .on import Names, qualified_name
 from .query import Lazy
 from .unit import UnitOfWork
 
@@ -47,6 +49,7 @@ _FORMS = 'use "9am", "8:30", "17:45", "12:15pm", "noon" or "midnight"'
 KEPT = 1_000
 ON_TIME = 60_000_000
 RETRIES = 3
+BACKOFF = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,8 @@ class _Cron:
         self._expression = expression
         self._tz = tz
         try:
+            if len(expression.split()) != 5:
+                raise CronSimError("Wrong number of fields")
             CronSim(expression, datetime(2024, 1, 1))
         except CronSimError as error:
             raise InvalidTime(
@@ -90,6 +95,20 @@ class _Cron:
             for wall in CronSim(self._expression, local - timedelta(hours=3)):
                 at = self._instant(wall)
                 if at > us:
+                    return at
+        except StopIteration:
+            return None
+        return None
+
+    def before(self, us: int) -> int | None:
+        """The last tick that is not later than an instant."""
+        from cronsim import CronSim
+
+        local = when.to_datetime(us, self._tz).replace(tzinfo=None)
+        try:
+            for wall in CronSim(self._expression, local + timedelta(hours=3), reverse=True):
+                at = self._instant(wall)
+                if at <= us:
                     return at
         except StopIteration:
             return None
@@ -118,9 +137,31 @@ class _Interval:
         self._micros = micros
         self._tz = tz
 
+    def _offset(self, us: int) -> int:
+        return when.offsets(self._tz, us, us + 1)[0][1]
+
     def after(self, us: int) -> int:
-        offset = when.offsets(self._tz, us, us + 1)[0][1]
-        return ((us + offset) // self._micros + 1) * self._micros - offset
+        offset = self._offset(us)
+        at = ((us + offset) // self._micros + 1) * self._micros - offset
+        later = self._offset(at)
+        if later != offset:
+            # The clock changes before that tick: aligned to the clock as it will be then.
+            moved = ((us + later) // self._micros + 1) * self._micros - later
+            if self._offset(moved) == later:
+                return moved
+            return -(-(at + later) // self._micros) * self._micros - later
+        return at
+
+    def before(self, us: int) -> int:
+        offset = self._offset(us)
+        at = (us + offset) // self._micros * self._micros - offset
+        earlier = self._offset(at)
+        if earlier != offset:
+            moved = (us + earlier) // self._micros * self._micros - earlier
+            if self._offset(moved) == earlier:
+                return moved
+            return (at + earlier) // self._micros * self._micros - earlier
+        return at
 
 
 class _Job:
@@ -136,6 +177,8 @@ class _Job:
         self._function = function
         self._misfire = misfire
         self._biz = biz
+        self._last: bytes | None = None
+        self._next: int | None = None
 
     def begin(self, since: int) -> None:
         """The first definition begins there; a known job goes on where it was."""
@@ -144,16 +187,17 @@ class _Job:
                 tx.put("schedule", self._job, str(since).encode())
 
     def due(self) -> int | None:
-        return self._ticks.after(int(self._store.log.get("schedule", self._job) or 0))
+        last = self._store.log.get("schedule", self._job) or b"0"
+        if last != self._last:
+            self._last, self._next = last, self._ticks.after(int(last))
+        return self._next
 
     def tick(self, now: int) -> None:
         """One run for all the ticks that were missed, or none with misfire="skip"."""
         first = self.due()
         if first is None or first > now:
             return
-        tick = following = first
-        while following is not None and following <= now:
-            tick, following = following, self._ticks.after(following)
+        tick = max(first, self._ticks.before(now) or first)
         if self._misfire == "skip" and now - tick > ON_TIME:
             with self._store.log.transaction() as tx:
                 tx.put("schedule", self._job, str(tick).encode())
@@ -163,7 +207,9 @@ class _Job:
     def _run(self, tick: int) -> None:
         started = self._store.now()
         error: Exception | None = None
-        for _ in range(RETRIES + 1):
+        for attempt in range(RETRIES + 1):
+            if attempt and not isinstance(self._store.clock, ManualClock):
+                time.sleep(BACKOFF * 4 ** (attempt - 1))
             unit = UnitOfWork(self._store.log)
             token = unit.enter()
             try:
@@ -176,7 +222,7 @@ class _Job:
                 unit.leave(token)
             unit.action(lambda tx: self._record(tx, tick, started, None))
             try:
-                unit.commit()
+                self._store.writer.written(len(unit.commit()))
                 return
             except Exception as raised:  # noqa: BLE001 - a conflict, say
                 error = raised
@@ -271,7 +317,7 @@ class Every:
     def __init__(self, store: Store, biz: Any) -> None:
         self._store = store
         self._biz = biz
-        self._names: set[str] = set()
+        self._names = Names()
 
     def __call__(self, duration: Any) -> Schedule:
         """Each so long, aligned to the clock. Raises InvalidTime."""
@@ -315,7 +361,12 @@ class Every:
         self, schedule: Schedule, function: Callable[..., Any], name: str | None, misfire: str, since: Any
     ) -> None:
         store = self._store
-        full = name or qualified_name(function, self._names)
+        if name is None:
+            full = qualified_name(function, self._names.taken)
+        else:
+            full = values.name(name, "a job")
+            meaning = (schedule.expression or schedule.interval, qualified_name(function, set()))
+            self._names.claim(full, meaning)
         if schedule.interval is not None:
             ticks: Any = _Interval(schedule.interval, store.tz)
         else:

@@ -37,8 +37,6 @@ def _goals(biz: Any) -> list[str]:
 
 
 def _experiments(biz: Any) -> list[str]:
-    if not hasattr(type(biz), "experiment"):
-        return []
     found = []
     for one in biz.experiment.list(status="running").run():
         result = biz.experiment(one.name).results().run()

@@ -83,6 +83,8 @@ class Store:
         """What rebuilds each read model of this process; `forget` calls them."""
         self.erasing: list[Callable[[Sequence[int]], Callable[[Transaction], None] | None]] = []
         """Told the positions that `forget` is about to erase; what each gives back runs in the transaction."""
+        self.awaken: dict[str, Callable[[], object]] = {}
+        """State space to what takes up the work that an earlier process left in it."""
         self._upkeep_lock = threading.Lock()
         self._since_upkeep = 0
 

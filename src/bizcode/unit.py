@@ -7,6 +7,7 @@ and must still hold is kept as checks, and the end is one short transaction of t
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from typing import Any
@@ -40,6 +41,8 @@ class UnitOfWork:
         self._answers: list[Callable[[Appended], None] | None] = []
         self._placed: list[tuple[int, Callable[[Appended], None]]] = []
         self._ids: dict[str, int] = {}
+        self._records: dict[str, Any] = {}
+        self._appended: dict[str, int] = {}
         self._state: dict[tuple[str, str], bytes | None] = {}
         self._journal: list[tuple[tuple[str, str], Any]] = []
         self._versions: dict[str, int] = {}
@@ -50,9 +53,11 @@ class UnitOfWork:
 
     # what is written
 
-    def append(self, draft: Draft, answer: Callable[[Appended], None] | None = None) -> int:
+    def append(
+        self, draft: Draft, answer: Callable[[Appended], None] | None = None, record: Any = None
+    ) -> int:
         """Keep a draft; `answer` is called with its position after the commit. Returns its index.
-        The same id again keeps the first and returns its index."""
+        The same id again keeps the first and returns its index. `record` is what `record(id)` gives."""
         with self._lock:
             self._open()
             if draft.id is not None:
@@ -60,9 +65,17 @@ class UnitOfWork:
                 if known is not None:
                     return known
                 self._ids[draft.id] = len(self._drafts)
+                self._records[draft.id] = record
+            if draft.entity is not None:
+                self._appended[draft.entity] = self._appended.get(draft.entity, 0) + 1
             self._drafts.append(draft)
             self._answers.append(answer)
             return len(self._drafts) - 1
+
+    def record(self, id: str) -> Any:
+        """What this unit gave its writer for an id; None if it has no draft with that id."""
+        with self._lock:
+            return self._records.get(id) if id in self._ids else None
 
     def on_append(self, index: int, answer: Callable[[Appended], None]) -> None:
         """Call `answer` too when the draft at that index is stored, before the actions."""
@@ -117,7 +130,10 @@ class UnitOfWork:
             version = self._versions[entity]
             if hold:
                 self.check(("entity", entity), _unchanged_entity(entity, version))
-            return version + sum(1 for draft in self._drafts if draft.entity == entity)
+            return version + self._appended.get(entity, 0)
+
+    def _count(self) -> None:
+        self._appended = dict(Counter(draft.entity for draft in self._drafts if draft.entity is not None))
 
     # what must hold, and what follows
 
@@ -165,6 +181,7 @@ class UnitOfWork:
                     self._ids.pop(draft.id, None)
             del self._drafts[drafts:], self._answers[drafts:], self._placed[placed:]
             del self._preludes[preludes:], self._actions[actions:], self._after[after:]
+            self._count()
             while len(self._journal) > journal:
                 place, value = self._journal.pop()
                 if value is _ABSENT:
@@ -179,6 +196,7 @@ class UnitOfWork:
             if at is None:
                 return False
             del self._drafts[at], self._answers[at]
+            self._count()
             self._ids = {draft.id: n for n, draft in enumerate(self._drafts) if draft.id is not None}
             self._placed = [(n - (n > at), answer) for n, answer in self._placed if n != at]
             return True

@@ -210,6 +210,9 @@ class Writer:
         if draft.id is None:
             draft = draft._replace(id=uuid.uuid4().hex)
         else:
+            again = unit.record(draft.id)
+            if again is not None:
+                return again
             known = self.log.position_of(draft.id)
             if known is not None:
                 return self._known(draft, data, Appended(known, None, draft.experiments, True))
@@ -222,7 +225,7 @@ class Writer:
                 )
         record = self._record(draft, data, Appended(0, version, draft.experiments))
         object.__setattr__(record, "_position", None)
-        unit.append(draft, partial(_settle, record))
+        unit.append(draft, partial(_settle, record), record)
         return record
 
     def _write_later(self, draft: Draft, data: dict[str, Any] | None) -> Any:

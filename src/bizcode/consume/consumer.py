@@ -7,8 +7,11 @@ of the effects, so a crash neither loses nor repeats an effect inside the store.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
+import random
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -62,6 +65,13 @@ class Stopped(Exception):
     """The process is told to stop while a function is waited for: the batch is taken again later."""
 
 
+class _Overtaken(Exception):
+    """Another writer got there first at the commit: the function is called again, which is no failure."""
+
+    def __init__(self, conflict: Conflict) -> None:
+        self.conflict = conflict
+
+
 class Handler(Protocol):
     """What a consumer does."""
 
@@ -73,13 +83,19 @@ class Handler(Protocol):
 def call(function: Callable[..., Any], *given: Any) -> Any:
     """Call a function, or run a coroutine function to its end."""
     result = function(*given)
-    if inspect.isawaitable(result) and not hasattr(result, "_pending"):
-        return asyncio.run(_await(result))
-    return result
+    return _finished(result) if inspect.iscoroutine(result) else result
 
 
-async def _await(awaitable: Any) -> Any:
-    return await awaitable
+def _finished(coroutine: Any) -> Any:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    # drain() was called inside a running loop, which can't run a second one: another thread can.
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(contextvars.copy_context().run, asyncio.run, coroutine).result()
 
 
 def position_of(store: Store, name: str) -> int | None:
@@ -154,7 +170,7 @@ class Consumer:
         whether to go on. The caller holds the lock and the lease."""
         if self.stopped or (self.ready is not None and not self.ready()):
             return False
-        if self.durable and self._revived(pause):
+        if self.revivable() and self._revived():
             return True
         after = self.load()
         if self.ranges is not None and self._ranged(self.ranges, after, pause):
@@ -162,8 +178,16 @@ class Consumer:
         rows = self._read(after)
         if not rows:
             return False
-        wanted = [row for row in rows if self.pattern.wants(row)]
         last = rows[-1].position
+        try:
+            return self._work(rows, last, pause)
+        finally:
+            if self.position != last:
+                # What was read ahead of the history is to be read again.
+                self._history = None
+
+    def _work(self, rows: list[Stored], last: int, pause: Callable[[float], bool]) -> bool:
+        wanted = [row for row in rows if self.pattern.wants(row)]
         if not wanted:
             self.position = last
             if self.durable and last - self._written >= STRIDE:
@@ -221,7 +245,7 @@ class Consumer:
                 unit.leave(token)
             unit.action(lambda tx: self._write_position(tx, last))
             try:
-                unit.commit()
+                self.store.writer.written(len(unit.commit()))
                 break
             except Conflict:
                 if self.reload is not None:
@@ -272,7 +296,7 @@ class Consumer:
     def _one_by_one(self, rows: list[Stored], last: int, pause: Callable[[float], bool]) -> bool:
         pending = 0
         for row in rows:
-            if self.stopped:
+            if self.stopped or not pause(0):
                 break
             done = self._take(row, pause)
             if done is None:
@@ -296,10 +320,14 @@ class Consumer:
         while True:
             try:
                 return self._attempt(record, row.position)
-            except Exception as error:  # noqa: BLE001 - whatever a user's function raises
-                if isinstance(error, Conflict) and conflicts < CONFLICTS:
+            except Exception as raised:  # noqa: BLE001 - whatever a user's function raises
+                error = raised
+                if isinstance(raised, _Overtaken):
                     conflicts += 1
-                    continue
+                    if conflicts <= CONFLICTS:
+                        time.sleep(random.random() * 0.001 * conflicts)
+                        continue
+                    error = raised.conflict
                 attempts += 1
                 if attempts > self.retries:
                     self._give_up(error, record, row.position, attempts)
@@ -322,10 +350,17 @@ class Consumer:
             unit.discard()
             return False
         unit.action(lambda tx: self._write_position(tx, position))
-        unit.commit()
+        self._commit(unit)
         if self.durable:
             self._written = position
         return True
+
+    def _commit(self, unit: UnitOfWork) -> None:
+        try:
+            self.store.writer.written(len(unit.commit()))
+        except Conflict as error:
+            unit.discard()
+            raise _Overtaken(error) from error
 
     def _give_up(self, error: Exception, record: Any, position: int, attempts: int) -> None:
         if self.on_error is not None:
@@ -343,13 +378,23 @@ class Consumer:
             self._write_position(tx, position)
         self._written = position
 
-    def _revived(self, pause: Callable[[float], bool]) -> bool:
-        """Dead letters that someone asked to retry."""
+    def _due(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Its dead letters that someone asked to retry."""
+        prefix = f"{self.name}:"
+        for id, value in self.store.log.cached("dead").items():
+            if id.startswith(prefix):
+                kept = orjson.loads(value)
+                if kept["due"] and kept["consumer"] == self.name:
+                    yield id, kept
+
+    def revivable(self) -> bool:
+        """Whether there are dead letters to take again."""
+        return self.function is not None and any(True for _ in self._due())
+
+    def _revived(self) -> bool:
+        assert self.function is not None
         found = False
-        for id, value in self.store.log.scan("dead", f"{self.name}:"):
-            kept = orjson.loads(value)
-            if not kept["due"] or kept["consumer"] != self.name or self.function is None:
-                continue
+        for id, kept in list(self._due()):
             found = True
             stored = self.store.stored_at(kept["position"])
             if stored is None:
@@ -357,16 +402,28 @@ class Consumer:
                     tx.delete("dead", id)
                 continue
             record = record_of(stored, self.store.log.store_id)
-            try:
-                unit = UnitOfWork(self.store.log)
-                token = unit.enter()
+            for _ in range(CONFLICTS):
                 try:
-                    call(self.function, record)
-                finally:
-                    unit.leave(token)
-                unit.put("dead", id, None)
-                unit.commit()
-            except Exception as error:  # noqa: BLE001 - back to the dead letters
-                with self.store.log.transaction() as tx:
-                    bury(tx, self.name, kept["position"], error, kept["attempts"] + 1, self.store.now())
+                    self._again(record, id)
+                except _Overtaken:
+                    continue
+                except Exception as error:  # noqa: BLE001 - back to the dead letters
+                    with self.store.log.transaction() as tx:
+                        bury(tx, self.name, kept["position"], error, kept["attempts"] + 1, self.store.now())
+                break
         return found
+
+    def _again(self, record: Any, id: str) -> None:
+        """Take a dead letter once more; it is gone in the transaction of its effects."""
+        assert self.function is not None
+        unit = UnitOfWork(self.store.log)
+        token = unit.enter()
+        try:
+            call(self.function, record)
+        except BaseException:
+            unit.discard()
+            raise
+        finally:
+            unit.leave(token)
+        unit.put("dead", id, None)
+        self._commit(unit)

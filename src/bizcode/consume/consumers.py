@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import signal
 import threading
 import time
@@ -11,8 +12,10 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Protocol
 
+from .. import values
 from ..clock import ManualClock
 from ..errors import AlreadyExists, BizError, InvalidQuery, InvalidValue, StorageError
+from ..log.bells import new_bell, ring
 from ..plan.condition import TRUE, Condition, conditions
 from ..plan.select import Select
 from ..record import Stored, record_of
@@ -26,6 +29,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Consumers", "Ticker"]
 
+_log = logging.getLogger("bizcode")
+REST = 0.5
+"""Seconds for which work that can't go on (another process is at it, or it isn't ready) is left alone."""
 IDLE = 1.0
 """Seconds after which the worker looks again even if nothing was committed: a lease may have come free."""
 
@@ -57,6 +63,7 @@ class Consumers:
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
         self._busy: dict[str, Future[None]] = {}
+        self._rests: dict[str, tuple[int, float]] = {}
         self._seal = False
         self._local = threading.local()
         self._foreground = False
@@ -153,6 +160,8 @@ class Consumers:
             return condition.matches(record) and also.matches(record)
 
         pattern = Pattern(frozenset((kind,)), None if names is None else frozenset(names), matches)
+        if name is not None:
+            name = values.name(name, "a subscription")
         id = name or f"subscription-{uuid.uuid4().hex[:12]}"
         if name is not None and name in self._consumers and not self._consumers[name].stopped:
             raise AlreadyExists(f"there is a subscription {name!r} in this process already")
@@ -176,17 +185,23 @@ class Consumers:
         self._local.inside = True
         try:
             while True:
-                progress = False
-                for consumer in list(self._consumers.values()):
-                    progress |= self._exhaust(consumer, lambda _: True)
+                progress = self._awaken()
+                known = list(self._consumers.values())
+                for consumer in known:
+                    progress |= self._exhaust(consumer, self._patience)
                 progress |= self._tick(self.store.now())
-                if not progress:
+                if not progress and known == list(self._consumers.values()):
                     break
             if self.store.segments.due() and not self.store.log_readonly:
                 self.store.segments.seal()
                 self.store.segments.merge()
         finally:
             self._local.inside = False
+
+    @property
+    def inside(self) -> bool:
+        """Whether this thread is at work for the consumers: a handler runs in it, say."""
+        return getattr(self._local, "inside", False)
 
     def catch_up(self, name: str) -> bool:
         """Let a consumer take what there is, in this thread; True if it is up to date then. False where another
@@ -198,6 +213,19 @@ class Consumers:
         self._exhaust(consumer, lambda _: True)
         return not self._behind(consumer)
 
+    def _patience(self, seconds: float) -> bool:
+        """Wait between retries in the calling thread; where time stands still there is nothing to wait for."""
+        if seconds and not isinstance(self.store.clock, ManualClock):
+            time.sleep(seconds)
+        return True
+
+    def _awaken(self) -> bool:
+        """Take up what an earlier process left behind; True if there was something."""
+        found = [space for space in self.store.awaken if self.store.log.scan(space, limit=1)]
+        for space in found:
+            self.store.awaken.pop(space)()
+        return bool(found)
+
     def _exhaust(self, consumer: Consumer, pause: Callable[[float], bool]) -> bool:
         """Batches of one consumer until there is nothing new; True if there was any."""
         if not self._behind(consumer):
@@ -205,18 +233,18 @@ class Consumers:
         done = False
         with consumer.lock:
             if not consumer.durable:
-                while not self._stopping.is_set() and consumer.step(pause):
+                while pause(0) and consumer.step(pause):
                     done = True
                 return done
             with lease(self.store.log.locks, consumer.name) as mine:
-                while mine and not self._stopping.is_set() and consumer.step(pause):
+                while mine and pause(0) and consumer.step(pause):
                     done = True
         return done
 
     def _behind(self, consumer: Consumer) -> bool:
         if consumer.stopped:
             return False
-        if consumer.durable and self.store.log.cached("dead"):
+        if consumer.revivable():
             return True
         return consumer.position < self.store.log.head() or consumer.load() < self.store.log.head()
 
@@ -282,26 +310,39 @@ class Consumers:
                 timeout = self._timeout()
                 if timeout > 0:
                     self.store.log.wait(changes, timeout)
-            except StorageError:
+            except BizError as error:
                 if self.store.closed or self._stopping.is_set():
                     return
+                if not isinstance(error, StorageError):
+                    _log.exception("the background worker could not look for work")
                 self._stopping.wait(0.2)
 
     def _dispatch(self) -> None:
         """Give each consumer with something new a thread of its own: one that hangs holds up no other."""
+        self._awaken()
         if self._seal:
             self._seal = False
             self._spawn("upkeep", self._maintain)
         for consumer in list(self._consumers.values()):
-            if self._behind(consumer):
+            if not self._resting(consumer.name) and self._behind(consumer):
                 self._spawn(consumer.name, lambda consumer=consumer: self._exhaust(consumer, self._pause))
         if self._tickers and not isinstance(self.store.clock, ManualClock):
             for ticker in list(self._tickers.values()):
                 due = ticker.due()
-                if due is not None and due <= self.store.now():
+                if due is not None and due <= self.store.now() and not self._resting(f"tick:{ticker.name}"):
                     self._spawn(
                         f"tick:{ticker.name}", lambda ticker=ticker: self._tick_one(ticker, self.store.now())
                     )
+
+    def _resting(self, name: str) -> bool:
+        """Whether work that could not go on is left alone, until the log moves or a while has passed."""
+        rest = self._rests.get(name)
+        if rest is None:
+            return False
+        if rest[1] > time.monotonic() and (name.startswith("tick:") or rest[0] == self.store.log.head()):
+            return True
+        self._rests.pop(name, None)
+        return False
 
     def _spawn(self, name: str, work: Callable[[], Any]) -> None:
         running = self._busy.get(name)
@@ -313,10 +354,15 @@ class Consumers:
         def body() -> None:
             self._local.inside = True
             try:
-                work()
+                head = self.store.log.head()
+                if work() is False:
+                    self._rests[name] = (head, time.monotonic() + REST)
             except (BizError, OSError):
                 # The store is closing, its disk is full, ...: the position is where it was, so try again.
                 self._stopping.wait(0.2)
+            except Exception:  # noqa: BLE001 - a bug must not end the worker
+                _log.exception("%s failed in the background; it is tried again", name)
+                self._stopping.wait(REST)
             finally:
                 self._busy.pop(name, None)
                 future.set_result(None)
@@ -333,13 +379,20 @@ class Consumers:
         return not self._stopping.wait(seconds)
 
     def _timeout(self) -> float:
-        """Seconds until something is due."""
+        """Seconds until something is due. What runs or rests already needs no hurry: its end wakes the worker."""
+        longest = REST if self._rests else IDLE
         if isinstance(self.store.clock, ManualClock):
-            return IDLE
+            return longest
         now = self.store.now()
-        dues = [at for t in list(self._tickers.values()) if (at := t.due()) is not None]
+        dues = [
+            at
+            for t in list(self._tickers.values())
+            if f"tick:{t.name}" not in self._busy
+            and f"tick:{t.name}" not in self._rests
+            and (at := t.due()) is not None
+        ]
         soonest = min(dues, default=None)
-        return IDLE if soonest is None else max(0.005, min(IDLE, (soonest - now) / 1e6))
+        return longest if soonest is None else max(0.005, min(longest, (soonest - now) / 1e6))
 
     def run(self, ready: Callable[[], None] | None = None) -> None:
         """The worker in the foreground, until SIGTERM or SIGINT: what has begun is finished or rolled back."""
@@ -347,11 +400,10 @@ class Consumers:
         self.stop_worker()
         self._foreground = True
         self._stopping.clear()
+        bell = new_bell()
 
         def stop(*_: Any) -> None:
-            self._stopping.set()
-            with contextlib.suppress(BizError):
-                self.store.log.wake()
+            ring(bell)  # and nothing else: the signal may have come while this thread held a lock
 
         main = threading.current_thread() is threading.main_thread()
         if main:
@@ -362,11 +414,14 @@ class Consumers:
         try:
             if ready is not None:
                 ready()
-            while not self._stopping.wait(0.5):
+            while not self._stopping.is_set() and not bell.acquire(timeout=0.5):
                 pass
+        finally:
+            self._stopping.set()
+            with contextlib.suppress(BizError):
+                self.store.log.wake()
             thread.join(timeout=5)
             self._join(5)
-        finally:
             self._foreground = False
             for number, handler in previous.items():
                 signal.signal(number, handler)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from .. import when
-from ..errors import NotFound
+from ..errors import InvalidQuery, NotFound
 from ..log import Transaction
 from ..query.base import Lazy
 
@@ -68,14 +68,14 @@ class DeadLetters:
         self._store = store
 
     def list(self, consumer: str | None = None) -> Lazy[list[DeadLetter]]:
-        """All of them, or those of one consumer, the oldest first."""
+        """All of them, or those of one consumer, the oldest first. One to be retried stands there until it went well."""
         return Lazy(lambda: self._list(consumer), "dead letters")
 
     def _list(self, consumer: str | None) -> list[DeadLetter]:
         found = []
         for id, value in self._store.log.scan("dead"):
             kept = orjson.loads(value)
-            if kept["due"] or (consumer is not None and kept["consumer"] != consumer):
+            if consumer is not None and kept["consumer"] != consumer:
                 continue
             found.append((kept["time"], self._letter(id, kept)))
         return [letter for _, letter in sorted(found, key=lambda pair: (pair[0], pair[1].position or 0))]
@@ -98,7 +98,8 @@ class DeadLetters:
         )
 
     def retry(self, id: Any) -> None:
-        """Give it to its handler again, by the worker or the next `drain()`. Raises NotFound."""
+        """Give it to its handler again, by the worker or the next `drain()`.
+        Raises NotFound, InvalidQuery for an element of a stream, whose window may have ended since."""
         self._change(id, discard=False)
         self._store.consumers.poke()
 
@@ -122,6 +123,10 @@ class DeadLetters:
                     tx.delete(space, key)
                 else:
                     tx.put(space, key, orjson.dumps(data))
+            elif kept["consumer"].startswith("stream:"):
+                raise InvalidQuery(
+                    f"the dead letter {id!r} of {kept['consumer']} can't be retried: write it again, or discard it"
+                )
             elif kept["position"] is None:
                 # A notifier's message: due again.
                 tx.delete("dead", id)

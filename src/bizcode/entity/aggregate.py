@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import types
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, Union
 
 from .. import values
 from ..errors import AlreadyExists, BizError, InvalidName, InvalidQuery, InvalidValue
 from ..record import make
+from .code import fingerprint
 
 __all__ = ["Aggregate", "Aggregates", "ReducerError", "check_event"]
 
@@ -34,23 +36,30 @@ class Aggregate:
     schema: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     upcast: Mapping[str, Callable[[dict], dict]] = field(default_factory=dict)
     code: str = ""
+    shared: Mapping[str, Any] = field(default_factory=dict)
+    found: dict[str, Callable[[Any, Any], Any] | None] = field(default_factory=dict, compare=False)
+    """Event type to its reducer, as looked up so far."""
 
     def start(self) -> Any:
         """A fresh initial state."""
         if self.cls is not None:
-            return self.cls()
+            state = self.cls()
+            for name, value in self.shared.items():
+                # A list of the class, not of the object: a reducer would change it for all.
+                state.__dict__.setdefault(name, deepcopy(value))
+            return state
         return self.initial() if self.initial is not None else {}
 
     def apply(self, state: Any, event: Any) -> Any:
         """The state after an event. Unknown events leave it alone. Raises ReducerError."""
-        name = event.type.partition(".")[2]
-        reducer = self._reducer(name)
+        try:
+            reducer = self.found[event.type]
+        except KeyError:
+            reducer = self.found[event.type] = self._reducer(event.type)
         if reducer is None:
-            if name in ("incremented", "decremented"):
-                return _counted(state, name, event)
             return state
         try:
-            result = reducer(state, self._upcasted(event))
+            result = reducer(state, event)
         except Exception as error:
             raise ReducerError(
                 f"the reducer of {event.type} failed on {self.name} {event.entity!r} at version {event.version} "
@@ -60,29 +69,21 @@ class Aggregate:
             return result if isinstance(result, self.cls) else state
         return state if result is None else result
 
-    def _reducer(self, name: str) -> Callable[[Any, Any], Any] | None:
+    def _reducer(self, type: str) -> Callable[[Any, Any], Any] | None:
+        name = type.partition(".")[2]
+        reducer: Callable[[Any, Any], Any] | None
         if self.cls is not None:
             found = None if name.startswith("_") else getattr(self.cls, name, None)
-            return found if isinstance(found, types.FunctionType) else None
-        return self.reduce.get(f"{self.name}.{name}")
-
-    def _upcasted(self, event: Any) -> Any:
-        upcast = self.upcast.get(event.type)
-        if upcast is None:
-            return event
-        data = upcast(dict(event.data))
-        return make(
-            "entity",
-            event.type,
-            event._time,
-            data,
-            None,
-            event.position,
-            event.id,
-            event.user,
-            event.entity,
-            event.version,
-        )
+            reducer = found if isinstance(found, types.FunctionType) else None
+        else:
+            reducer = self.reduce.get(type)
+        if reducer is None and name in ("incremented", "decremented"):
+            reducer = partial(_counted, name)
+        upcast = self.upcast.get(type)
+        if reducer is None or upcast is None:
+            return reducer
+        given = reducer
+        return lambda state, event: given(state, _upcasted(upcast, event))
 
     def check(self, event: str, data: Mapping[str, Any], entity: str) -> None:
         """Hold an event's properties to the schema. Raises InvalidValue naming entity, event and field."""
@@ -106,16 +107,38 @@ def _fits(value: Any, wanted: Any) -> bool:
         return isinstance(value, (int, float)) and not isinstance(value, bool)
     if wanted is int:
         return isinstance(value, int) and not isinstance(value, bool)
+    if wanted is None or wanted is type(None):
+        return value is None
     origin = getattr(wanted, "__origin__", wanted)
-    if isinstance(wanted, types.UnionType):
+    if isinstance(wanted, types.UnionType) or origin is Union:
         return any(_fits(value, one) for one in wanted.__args__)
     if isinstance(origin, type) and issubclass(origin, (str, bool, list, dict)):
         return isinstance(value, origin)
     return True
 
 
-def _counted(state: Any, name: str, event: Any) -> Any:
+def _upcasted(upcast: Callable[[dict], dict], event: Any) -> Any:
+    data = upcast(deepcopy(event.data))
+    if not isinstance(data, dict):
+        raise InvalidValue(f"the upcast gave {type(data).__name__}, not the event's data as a dict")
+    return make(
+        "entity",
+        event.type,
+        event._time,
+        data,
+        None,
+        event.position,
+        event.id,
+        event.user,
+        event.entity,
+        event.version,
+    )
+
+
+def _counted(name: str, state: Any, event: Any) -> Any:
     """The built-in events `incremented` and `decremented` on `quantity`."""
+    if "by" not in event:
+        return state
     step = event["by"] if name == "incremented" else -event["by"]
     if isinstance(state, Mapping):
         return {**state, "quantity": (state.get("quantity") or 0) + step}
@@ -131,30 +154,6 @@ def check_event(type: str, event: Any) -> str:
     if not name.strip() or "." in name:
         raise InvalidName(f"an event of {type} is named like 'created', not {event!r}")
     return f"{type}.{name}"
-
-
-def _code(functions: Mapping[str, Any]) -> str:
-    digest = hashlib.blake2b(digest_size=12)
-
-    def feed(value: Any) -> None:
-        if isinstance(value, types.CodeType):
-            digest.update(value.co_code)
-            for part in (value.co_names, value.co_consts, value.co_varnames):
-                for item in part:
-                    feed(item)
-        elif isinstance(value, types.FunctionType):
-            feed(value.__code__)
-            for item in (*(value.__defaults__ or ()), *(c.cell_contents for c in value.__closure__ or ())):
-                feed(
-                    item if isinstance(item, (types.FunctionType, str, int, float, bool, type(None))) else ""
-                )
-        else:
-            digest.update(repr(value).encode())
-
-    for name in sorted(functions):
-        digest.update(name.encode())
-        feed(functions[name])
-    return digest.hexdigest()
 
 
 class Aggregates:
@@ -206,7 +205,7 @@ class Aggregates:
             if not callable(function):
                 raise InvalidQuery(f"the reducer of {key} is a function of (state, event), not {function!r}")
         start = initial if initial is None or callable(initial) else _constant(initial)
-        code = _code({**found, "initial": start, **options["upcast"]})
+        code = fingerprint({"reduce": found, "initial": start, "upcast": options["upcast"]})
         self._put(Aggregate(name, None, start, found, code=code, **options), force)
         return None
 
@@ -214,16 +213,28 @@ class Aggregates:
         if not isinstance(cls, type):
             raise InvalidQuery(f"@biz.aggregate({name!r}) decorates a class, not {cls!r}")
         annotated = "__annotations__" in cls.__dict__ and "__init__" not in cls.__dict__
-        if annotated and not dataclasses.is_dataclass(cls):
-            cls = dataclass(cls)
-        methods = {key: value for key, value in vars(cls).items() if isinstance(value, types.FunctionType)}
-        fields = (
-            {f.name: repr(f.default) for f in dataclasses.fields(cls)}
-            if dataclasses.is_dataclass(cls)
-            else {}
+        try:
+            if annotated and not dataclasses.is_dataclass(cls):
+                cls = dataclass(cls)
+            cls()
+        except (TypeError, ValueError) as error:
+            raise InvalidQuery(
+                f"the aggregate {name!r} must be made without arguments for its initial state: {error}"
+            ) from error
+        bases = [base for base in cls.__mro__ if base.__module__ not in ("builtins", "typing", "abc")]
+        fields = {
+            f.name: (f.default, f.default_factory) for f in getattr(cls, "__dataclass_fields__", {}).values()
+        }
+        code = fingerprint(
+            {"class": [vars(base) for base in bases], "fields": fields, "upcast": options["upcast"]}
         )
-        code = _code({**methods, **options["upcast"], "fields": repr(fields)})
-        self._put(Aggregate(name, cls, code=code, **options), force)
+        shared = {
+            key: value
+            for base in reversed(bases)
+            for key, value in vars(base).items()
+            if not key.startswith("__") and key not in fields and isinstance(value, (list, dict, set))
+        }
+        self._put(Aggregate(name, cls, code=code, shared=shared, **options), force)
         return cls
 
     def _put(self, made: Aggregate, force: bool) -> None:
@@ -236,8 +247,6 @@ class Aggregates:
 
 
 def _constant(value: Any) -> Callable[[], Any]:
-    from copy import deepcopy
-
     return lambda: deepcopy(value)
 
 

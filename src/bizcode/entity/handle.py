@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from .. import when
 from ..engine.tail import stored_drafts
-from ..errors import Conflict, InvalidQuery, InvalidValue, NotFound
+from ..errors import Conflict, InvalidName, InvalidQuery, InvalidValue, NotFound
 from ..query import Lazy
 from ..query.selection import check_count
 from ..record import ENTITY, Draft, record_of
+from ..values import number
 from ..writer import properties
 from . import snapshot
 from .aggregate import Aggregate, check_event
@@ -66,6 +67,11 @@ class EntityHandle:
         self, event: str, data: Mapping[str, Any], options: dict[str, Any]
     ) -> tuple[Draft, dict[str, Any]]:
         full = check_event(self.type.name, event)
+        unknown = options.keys() - _OPTIONS
+        if unknown:
+            raise InvalidValue(
+                f"{full}: unknown option {sorted(unknown)[0]!r}; options are {', '.join(sorted(_OPTIONS))}"
+            )
         if not isinstance(data, Mapping):
             data = getattr(data, "data", data)
         if not isinstance(data, Mapping):
@@ -86,17 +92,24 @@ class EntityHandle:
             events: names, or (name, properties) or (name, properties, options).
             expect: the version that the entity must have before the first.
         """
+        if isinstance(events, (str, bytes, Mapping)):
+            raise InvalidValue(f"append_many takes a list of (name, properties), not {events!r}")
         drafts, plains = [], []
         for n, item in enumerate(events):
-            parts = (item,) if isinstance(item, str) else tuple(item)
-            if not 1 <= len(parts) <= 3:
+            parts = (
+                (item,) if isinstance(item, str) else tuple(item) if isinstance(item, (tuple, list)) else ()
+            )
+            given: list[Any] = [*parts, None, None, None]
+            name, data, extra = given[:3]
+            if not 1 <= len(parts) <= 3 or not (extra is None or isinstance(extra, Mapping)):
                 raise InvalidValue(f"append_many[{n}] is (name, properties), not {item!r}")
-            options = dict(parts[2]) if len(parts) == 3 else {}
+            options = dict(extra or {})
             if n == 0 and expect is not None:
                 options["expect"] = expect
-            draft, plain = self._draft(
-                parts[0], parts[1] if len(parts) > 1 and parts[1] is not None else {}, options
-            )
+            try:
+                draft, plain = self._draft(name, {} if data is None else data, options)
+            except (InvalidName, InvalidValue) as error:
+                raise type(error)(f"append_many[{n}]: {error}") from error
             drafts.append(draft)
             plains.append(plain)
         return self.type.store.writer.write_all(drafts, plains)
@@ -112,6 +125,7 @@ class EntityHandle:
             below: raises Conflict, and appends nothing, if `quantity` would fall below it.
         """
         step = _step(by)
+        below = None if below is None else number(below, "below=")
         if below is None:
             return self._write("decremented", {"by": step}, options)
         for _ in range(_RACES):
@@ -157,18 +171,19 @@ class EntityHandle:
 
     def _records(self, after: int, until: int | None = None) -> Iterator[Any]:
         store_id = self._log.store_id
-        last = after
+        last = 0
         for row in self._log.entity_events(self._entity, after, until):
             last = row.version
             yield record_of(row, store_id)
         unit = self.type.store.unit()
         if unit is not None:
             last = max(last, self._log.entity_version(self._entity))
-            for n, (row, draft) in enumerate(zip(stored_drafts(unit.drafts), unit.drafts, strict=True)):
-                if draft.entity == self._entity:
-                    last += 1
-                    if until is None or last <= until:
-                        yield record_of(row._replace(version=last, position=row.position + n * 0), store_id)
+            for row in stored_drafts([draft for draft in unit.drafts if draft.entity == self._entity]):
+                last += 1
+                if last > after and (until is None or last <= until):
+                    record = record_of(row._replace(version=last), store_id)
+                    object.__setattr__(record, "_position", None)
+                    yield record
 
     def _keep(self, definition: Aggregate | None, state: Any, version: int) -> bool:
         kept = snapshot.dump(definition, state, version)
@@ -220,6 +235,8 @@ class EntityHandle:
             limit, offset: a page of what remains.
         """
         name = None if type is None else check_event(self.type.name, type)
+        if isinstance(from_version, bool) or not isinstance(from_version, int) or from_version < 0:
+            raise InvalidQuery(f"from_version= is a whole number of at least 0, not {from_version!r}")
         count = None if limit is None else check_count(limit, "limit")
         skip = check_count(offset, "offset")
         store = self.type.store
@@ -286,8 +303,6 @@ class _Undefined:
 
 
 def _step(by: Any) -> Any:
-    from ..values import number
-
     step = number(by, "a step")
     if step < 0:
         raise InvalidValue(f"a step is at least 0, not {by!r}: the other direction has its own call")

@@ -14,10 +14,11 @@ import orjson
 
 from .. import values
 from ..consume import Consumer, Pattern
-from ..errors import AlreadyExists, InvalidName, InvalidQuery, NotFound
+from ..consume.lease import lease
+from ..errors import AlreadyExists, Conflict, InvalidName, InvalidQuery, NotFound
 from ..query import Lazy
 from ..record import ENTITY, EVENT, MEASURE, Stored
-from ..unit import current
+from ..unit import UnitOfWork, current
 
 if TYPE_CHECKING:
     from ..store import Store
@@ -28,7 +29,7 @@ __all__ = ["Projection", "Projections", "Writes"]
 def _follows(on: Iterable[str]) -> Pattern:
     patterns = []
     for text in on:
-        type, mark, event = text.partition(".")
+        type, mark, event = text.partition(".") if isinstance(text, str) else ("", "", "")
         if not mark or not type or not event:
             raise InvalidQuery(
                 f"a projection follows events like 'Order.created', 'Order.*' or '*.created', not {text!r}"
@@ -47,6 +48,8 @@ def _follows(on: Iterable[str]) -> Pattern:
                 return True
         return False
 
+    if not patterns:
+        raise InvalidQuery("a projection follows at least one event: on=['Order.*']")
     kinds = {EVENT if t == "track" else MEASURE if t == "measure" else ENTITY for t, _ in patterns}
     return Pattern(frozenset(kinds), None, test)
 
@@ -58,18 +61,20 @@ class Writes:
     store: Store
     space: str
 
+    def _unit(self) -> UnitOfWork:
+        unit = current(self.store.log)
+        if unit is None:
+            raise InvalidQuery("a projection is written only by its function, while that is called")
+        return unit
+
     def get(self, key: str) -> Any:
         """The value under a key, None if missing."""
-        unit = current(self.store.log)
-        assert unit is not None
-        kept = unit.peek(self.space, _key(key))
+        kept = self._unit().peek(self.space, _key(key))
         return None if kept is None else orjson.loads(kept)
 
     def set(self, key: str, value: Any) -> None:
         """Keep a value under a key. Raises InvalidValue for what can't be stored."""
-        unit = current(self.store.log)
-        assert unit is not None
-        unit.put(self.space, _key(key), orjson.dumps(values.plain(value, self.store.tz, str(key))))
+        self._unit().put(self.space, _key(key), orjson.dumps(values.plain(value, self.store.tz, str(key))))
 
     def upsert(self, key: str, function: Callable[[Any], Any]) -> None:
         """Keep what function gives for the present value; it gets None for a missing key."""
@@ -77,8 +82,7 @@ class Writes:
 
     def delete(self, key: str) -> bool:
         """Take a key away; True if it was there."""
-        unit = current(self.store.log)
-        assert unit is not None
+        unit = self._unit()
         there = unit.peek(self.space, _key(key)) is not None
         unit.put(self.space, _key(key), None)
         return there
@@ -111,18 +115,26 @@ class Projection:
         return f"projection:{self.name}:{self._definition()['generation']}"
 
     def get(self, key: str) -> Lazy[Any]:
-        """The value under a key, None if missing."""
+        """The value under a key, None if missing. Where its function is registered in this process, it is as
+        fresh as the log; else as fresh as the process that has it."""
         return Lazy(lambda: self._get(key), "value")
 
+    def _catch_up(self) -> None:
+        consumers = self._store.consumers
+        if self._function is not None and not consumers.inside and self._store.unit() is None:
+            consumers.catch_up(self._consumer(self._definition()["generation"]))
+
     def _get(self, key: str) -> Any:
+        self._catch_up()
         kept = self._store.log.get(self._space(), _key(key))
         return None if kept is None else orjson.loads(kept)
 
     def list(self, prefix: str = "") -> Lazy[dict[str, Any]]:
-        """All pairs whose key starts with prefix, in order of key."""
+        """All pairs whose key starts with prefix, in order of key; as fresh as `get`."""
         return Lazy(lambda: self._list(prefix), "value")
 
     def _list(self, prefix: str) -> dict[str, Any]:
+        self._catch_up()
         return {key: orjson.loads(value) for key, value in self._store.log.scan(self._space(), prefix)}
 
     @property
@@ -135,9 +147,15 @@ class Projection:
 
     def rebuild(self) -> None:
         """Run over all history into a fresh copy, then let readers see it; until then they keep the old one.
-        Raises NotFound where the function is not registered in this process."""
+        Raises NotFound where the function is not registered in this process, Conflict while another rebuilds it."""
         if self._function is None:
             raise NotFound(f"the function of the projection {self.name!r} is not registered in this process")
+        with lease(self._store.log.locks, f"rebuild:{self.name}") as mine:
+            if not mine:
+                raise Conflict(f"the projection {self.name!r} is being rebuilt already")
+            self._rebuild()
+
+    def _rebuild(self) -> None:
         old = self._definition()
         new = {**old, "generation": old["generation"] + 1}
         consumers = self._store.consumers
@@ -145,15 +163,28 @@ class Projection:
             tx.clear(f"projection:{self.name}:{new['generation']}")
             tx.delete("consumer", self._consumer(new["generation"]))
         fresh = self._make(new["generation"])
+        seen, fresh.ready = fresh.ready, None
         fresh.load()
         while fresh.step(lambda _: True):
             pass
+        fresh.ready = seen
         with self._store.log.transaction() as tx:
             tx.put("define:projection", self.name, orjson.dumps(new))
             tx.clear(f"projection:{self.name}:{old['generation']}")
             tx.delete("consumer", self._consumer(old["generation"]))
+            tx.clear("dead", f"{self._consumer(old['generation'])}:")
         consumers.unregister(self._consumer(old["generation"]))
         consumers.register(fresh)
+
+    def _is_seen(self, generation: int) -> bool:
+        """Whether readers see this generation; if another process has rebuilt it, its successor is taken up."""
+        seen = self._definition()["generation"]
+        if seen > generation:
+            consumers = self._store.consumers
+            if consumers.get(self._consumer(seen)) is None:
+                consumers.register(self._make(seen))
+            consumers.unregister(self._consumer(generation))
+        return seen == generation
 
     def _make(self, generation: int) -> Consumer:
         function, pattern = self._function, self._pattern
@@ -165,7 +196,7 @@ class Projection:
             self._consumer(generation),
             pattern,
             function=lambda event: function(event, writes),
-            ready=lambda: self._definition()["generation"] <= generation,
+            ready=lambda: self._is_seen(generation),
         )
 
     def _start(self, function: Callable[[Any, Writes], Any], on: list[str]) -> None:

@@ -29,14 +29,17 @@ def dump(aggregate: Aggregate | None, state: Any, version: int) -> bytes | None:
     """A state as kept, None if it can't be kept exactly."""
     try:
         if aggregate is not None and aggregate.cls is not None:
-            if not hasattr(state, "__dict__"):
+            if not hasattr(state, "__dict__") or any(
+                vars(base).get("__slots__") for base in type(state).__mro__
+            ):
                 return None
-            body = {key: _packed(value) for key, value in vars(state).items()}
+            seen: set[int] = set()
+            body = {key: _packed(value, seen) for key, value in vars(state).items()}
         else:
-            body = _packed(state)
+            body = _packed(state, set())
         kept = {"version": version, "code": _code(aggregate), "state": body}
         return orjson.dumps(kept)
-    except (_Unkept, TypeError):
+    except (_Unkept, TypeError, RecursionError):
         return None
 
 
@@ -56,10 +59,15 @@ def _code(aggregate: Aggregate | None) -> str:
     return "" if aggregate is None else aggregate.code
 
 
-def _packed(value: Any) -> Any:
+def _packed(value: Any, seen: set[int]) -> Any:
+    """`seen`: the containers met so far. One that stands in two places would come back as two."""
     kind = type(value)
     if value is None or kind in (bool, str):
         return value
+    if kind in (list, dict, set):
+        if id(value) in seen:
+            raise _Unkept
+        seen.add(id(value))
     if kind is int:
         return value if -(2**53) < value < 2**53 else {_TAG: "int", "v": str(value)}
     if kind is float:
@@ -67,16 +75,16 @@ def _packed(value: Any) -> Any:
             raise _Unkept
         return value
     if kind is list:
-        return [_packed(item) for item in value]
+        return [_packed(item, seen) for item in value]
     if kind is dict:
         if any(type(key) is not str for key in value) or _TAG in value:
-            pairs = [[_packed(key), _packed(item)] for key, item in value.items()]
+            pairs = [[_packed(key, seen), _packed(item, seen)] for key, item in value.items()]
             return {_TAG: "dict", "v": pairs}
-        return {key: _packed(item) for key, item in value.items()}
+        return {key: _packed(item, seen) for key, item in value.items()}
     if kind is tuple:
-        return {_TAG: "tuple", "v": [_packed(item) for item in value]}
+        return {_TAG: "tuple", "v": [_packed(item, seen) for item in value]}
     if kind in (set, frozenset):
-        return {_TAG: kind.__name__, "v": [_packed(item) for item in value]}
+        return {_TAG: kind.__name__, "v": [_packed(item, seen) for item in value]}
     if kind is datetime:
         if value.tzinfo is not None and value.fold:
             raise _Unkept

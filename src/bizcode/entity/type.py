@@ -46,8 +46,8 @@ class EntityType:
         """One entity by its id: any text that is not blank. Raises InvalidName."""
         if isinstance(id, (int, uuid.UUID)) and not isinstance(id, bool):
             id = str(id)
-        if not isinstance(id, str) or not id.strip() or len(id) > 500:
-            raise InvalidId(f"a {self.name} has an id of text that is not blank, not {id!r}")
+        if not isinstance(id, str) or not id.strip() or len(id) > 500 or not _is_text(id):
+            raise InvalidId(f"a {self.name} has an id of 1 to 500 characters that is not blank, not {id!r}")
         return EntityHandle(self, id)
 
     def action(self, function: Callable[..., Any] | None = None, *, name: str | None = None) -> Any:
@@ -90,6 +90,14 @@ class EntityType:
 
     def __repr__(self) -> str:
         return f"biz.{self.name}"
+
+
+def _is_text(id: str) -> bool:
+    try:
+        id.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
