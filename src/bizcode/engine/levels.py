@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from .. import when
+from ..log import Reader
 from ..plan.fields import MISSING, read
 from ..plan.rollup import DEFINED, STATES, Rollup, State, consumer, key, space
 from ..plan.select import Aggregate, Select
@@ -30,6 +31,7 @@ __all__ = ["Levels", "following", "is_whole", "levels_of", "require_raw"]
 LAG = 20_000
 """Samples that the consumer has not taken yet: beyond so many the raw samples answer, while they are there."""
 
+FEW = 500
 _END = 2**62
 _SYSTEM = ("retract", "forget")
 
@@ -143,7 +145,7 @@ class Levels:
                 if self.planned() is None:
                     self.pieces = [Piece(RAW, *self.session.range(self.query.select).bounds)]
             if any(piece.source != RAW for piece in self.pieces):
-                following(self.session, cells, self._position_in(reader))
+                following(self.session, cells, self._position_in(reader), reader)
             for piece in self.pieces:
                 if piece.source != RAW:
                     self._stored(cells, piece, found)
@@ -278,7 +280,7 @@ _PARTS: dict[str, Callable[[Aggregate], tuple[str, ...]]] = {
 }
 
 
-def following(session: Session, cells: Cells, after: int) -> None:
+def following(session: Session, cells: Cells, after: int, reader: Reader) -> None:
     """Fold what came after a position into the cells, for this moment only."""
     rollup = cells.rollup
     engine, view = session.engine, session.view
@@ -293,13 +295,17 @@ def following(session: Session, cells: Cells, after: int) -> None:
         for batch in engine.segments.rows(after, view.sealed_to, (MEASURE, SYSTEM), names):
             fold.take(_wanted(batch, rollup.name))
     if after < view.head:
-        fold.take(_wanted(_tail(session, max(after, view.sealed_to), rollup.name), rollup.name))
+        start = max(after, view.sealed_to)
+        # A few are read faster from the log, unless it has sealed them since this query began.
+        few = view.head - start <= FEW and engine.segments.catalog(reader).sealed_to == view.sealed_to
+        rows = reader.read(start, view.head) if few else _tail(session, start, rollup.name)
+        fold.take(_wanted(rows, rollup.name))
     fold.take(row for row in session.pending if row.kind == MEASURE and row.name == rollup.name)
     fold.finish()
 
 
 def _wanted(rows: list[Stored], name: str) -> list[Stored]:
-    return [row for row in rows if row.name == name or row.kind == SYSTEM]
+    return [row for row in rows if row.kind == SYSTEM or (row.kind == MEASURE and row.name == name)]
 
 
 def _tail(session: Session, after: int, name: str) -> list[Stored]:
