@@ -78,8 +78,8 @@ def run(
 ) -> None:
     """Launch a Startup (or a module's `biz`) and run the worker until SIGTERM or SIGINT."""
     biz = _launched(file, store)
-    typer.echo(f"{biz} is running; SIGTERM or Ctrl-C ends it")
-    biz.run()
+    # Said only when a signal is obeyed already.
+    biz.store.consumers.run(ready=lambda: typer.echo(f"{biz} is running; SIGTERM or Ctrl-C ends it"))
     biz.close()
 
 

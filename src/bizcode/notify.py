@@ -11,6 +11,7 @@ import json
 import os
 import re
 import smtplib
+import time
 import urllib.error
 import urllib.request
 import uuid
@@ -91,7 +92,8 @@ class Notifiers:
 
     def post(self, kind: str, name: str, text: str, extra: dict[str, Any]) -> str:
         """Store a message as due, within the open `biz.do` if there is one; its id."""
-        id = f"{self._store.now():020d}-{uuid.uuid4().hex[:12]}"
+        # Those of one instant go out in the order in which they were posted.
+        id = f"{self._store.now():020d}-{time.time_ns():016x}{uuid.uuid4().hex[:8]}"
         message = orjson.dumps({"kind": kind, "name": name, "text": text, "extra": extra, "attempts": 0})
         unit = self._store.unit()
         if unit is not None:
