@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-MODULES = ("writes", "bytes", "queries", "analyses", "rollups", "memory", "postgres", "entities")
+MODULES = ("writes", "bytes", "queries", "analyses", "rollups", "memory", "postgres", "entities", "serve")
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .. import values
 from ..errors import BizError, QuotaExceeded, StorageError
 from ..record import EVENT, Draft
+from ..writer import check_id, check_user
 from .refused import Refused
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ __all__ = ["Incoming", "Intake", "Rejected"]
 MOST_WAITING = 200_000
 _GROUP = 5_000
 _MERGES = 100_000
+_NAMES = 10_000
 _NOBODY = frozenset(
     [
         "anonymous",
@@ -49,12 +51,12 @@ _NOBODY = frozenset(
 
 
 class Incoming(NamedTuple):
-    """One event of a client. `merge` is (alias, user, always): two ids of one person; unless `always`, an
+    """One event of a client. `at` is microseconds since 1970, None for now. `merge` is (alias, user, always): two ids of one person; unless `always`, an
     alias that already belongs to another stays with it."""
 
     event: Any
     data: Any
-    at: Any = None
+    at: int | None = None
     id: Any = None
     user: Any = None
     merge: tuple[str, str, bool] | None = None
@@ -89,6 +91,7 @@ class Intake:
         self._closed = False
         self._merged: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._thread: threading.Thread | None = None
+        self._names: set[str] = set()
 
     async def put(self, incoming: Sequence[Incoming]) -> list[Rejected]:
         """Store the events; those that can't be, and why.
@@ -173,11 +176,23 @@ class Intake:
             job.error = error
 
     def _draft(self, job: _Job) -> None:
-        writer = self._biz.store.writer
+        store = self._biz.store
+        writer, tz, now, names = store.writer, store.tz, store.now(), self._names
         for index, (event, data, at, id, user, merge) in enumerate(job.incoming):
             try:
-                name = values.name(event, "an event")
-                draft, _ = writer.draft(EVENT, name, data, at=at, id=id, user=user)
+                if event not in names:
+                    values.name(event, "an event")
+                    if len(names) < _NAMES:
+                        names.add(event)
+                plain, text = values.encode(data, tz)
+                draft = Draft(
+                    EVENT,
+                    event,
+                    now if at is None else at,
+                    text,
+                    writer.user_of(plain) if user is None else check_user(user),
+                    None if id is None else check_id(id),
+                )
             except BizError as error:
                 job.rejected.append(Rejected(index, str(error)))
                 continue

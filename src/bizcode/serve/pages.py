@@ -8,7 +8,7 @@ from functools import cache
 from html import escape
 from importlib import resources
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlsplit
 
 from . import body
 from .api.router import HEADERS, answer
@@ -16,9 +16,10 @@ from .gate import COOKIE, SESSION, Principal, same_origin
 from .refused import Refused
 
 if TYPE_CHECKING:
+    from ..business import Business
     from .application import App
 
-__all__ = ["PAGES", "Pages", "static"]
+__all__ = ["PAGES", "Pages", "static", "title"]
 
 PAGES = {
     "": "Overview",
@@ -110,7 +111,7 @@ class Pages:
     def _page(self, scope: dict[str, Any], path: str, who: Principal) -> tuple[int, bytes, list[Any]]:
         base = escape(scope.get("root_path", ""))
         biz = self._app.business(who.tenant)
-        name = escape(biz.store.tenant or biz.store.root.name)
+        name = escape(title(biz))
         links = "".join(
             f'<li><a href="{base}/{page}"{" aria-current=page" if page == path else ""}>{title}</a></li>'
             for page, title in PAGES.items()
@@ -157,6 +158,13 @@ class Pages:
 
     async def _logout(self, scope: dict[str, Any], *_: Any) -> tuple[int, bytes, list[Any]]:
         return _moved(scope, f"{COOKIE}=; Max-Age=0")
+
+
+def title(biz: Business) -> str:
+    """What the business is called: its tenant, else the last part of where it is kept, which has no password."""
+    root = biz.store.root
+    kept = urlsplit(root).path if isinstance(root, str) else root.name
+    return biz.store.tenant or kept.rpartition("/")[2] or "bizcode"
 
 
 def _moved(scope: dict[str, Any], cookie: str) -> tuple[int, bytes, list[Any]]:

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qs
 
-from .. import when
 from ..errors import InvalidTime
 from . import body, moment
 from .intake import Incoming
@@ -22,6 +21,7 @@ __all__ = ["PATHS", "config", "flags", "incoming", "key_of", "payload"]
 PATHS = ("/capture", "/e", "/i/v0/e", "/batch")
 _PERSON = ("$identify", "$set")
 _SECRET = ("token", "api_key")
+_PARTS = ("$set", "$set_once")
 
 
 def payload(raw: bytes, headers: dict[str, str], query: dict[str, str], limit: int) -> tuple[Any, int | None]:
@@ -45,7 +45,7 @@ def payload(raw: bytes, headers: dict[str, str], query: dict[str, str], limit: i
 def key_of(found: Any, query: dict[str, str]) -> str | None:
     """The write key, wherever this SDK puts it."""
     first: Any = found
-    if isinstance(found, Mapping):
+    if isinstance(found, dict):
         for name in ("api_key", "token"):
             if isinstance(found.get(name), str):
                 return found[name]
@@ -53,9 +53,9 @@ def key_of(found: Any, query: dict[str, str]) -> str | None:
         first = batch[0] if isinstance(batch, list) and batch else found
     elif isinstance(found, list) and found:
         first = found[0]
-    if isinstance(first, Mapping):
+    if isinstance(first, dict):
         properties = first.get("properties")
-        for place in (first, properties if isinstance(properties, Mapping) else {}):
+        for place in (first, properties if isinstance(properties, dict) else {}):
             for name in ("api_key", "token"):
                 if isinstance(place.get(name), str):
                     return place[name]
@@ -64,14 +64,14 @@ def key_of(found: Any, query: dict[str, str]) -> str | None:
 
 def incoming(found: Any, sent: int | None, now: int) -> list[Incoming | str]:
     """The events; a sentence in the place of each that can't be read."""
-    if isinstance(found, Mapping) and "batch" in found:
+    if isinstance(found, dict) and "batch" in found:
         events = found["batch"]
         if not isinstance(events, list):
             raise Refused(400, f"batch is a list of events, not {_kind(events)}")
         sent = _sent(found, sent)
     elif isinstance(found, list):
         events = found
-    elif isinstance(found, Mapping):
+    elif isinstance(found, dict):
         events, sent = [found], _sent(found, sent)
     else:
         raise Refused(400, f"the body is an event, a list of events or a batch, not {_kind(found)}")
@@ -95,20 +95,20 @@ def _sent(found: Mapping[str, Any], known: int | None) -> int | None:
 
 
 def _one(event: Any, sent: int | None, now: int) -> Incoming:
-    if not isinstance(event, Mapping):
+    if not isinstance(event, dict):
         raise Refused(400, f"an event is an object, not {_kind(event)}")
     name = event.get("event")
     if not isinstance(name, str):
         raise Refused(400, "the event has no name: set event to a text")
     given = event.get("properties")
-    if given is not None and not isinstance(given, Mapping):
+    if given is not None and not isinstance(given, dict):
         raise Refused(400, f"properties is an object, not {_kind(given)}")
     data = dict(given or {})
     user = identifier(event.get("distinct_id", data.pop("distinct_id", None)), "distinct_id")
     for part in _SECRET:
         data.pop(part, None)
-    for part in ("$set", "$set_once"):
-        if isinstance(event.get(part), Mapping) and part not in data:
+    for part in _PARTS:
+        if part in event and isinstance(event[part], dict) and part not in data:
             data[part] = event[part]
     merge = None
     if name in _PERSON:
@@ -122,14 +122,14 @@ def _one(event: Any, sent: int | None, now: int) -> Incoming:
     at, useless = _when(event, sent, now)
     if useless:
         data["$timestamp_given"] = event.get("timestamp")
-    return Incoming(name, data, when.to_datetime(at), event.get("uuid"), user, merge)
+    return Incoming(name, data, at, event.get("uuid"), user, merge)
 
 
 def _person(data: dict[str, Any]) -> dict[str, Any]:
     known = {}
     for part in ("$set_once", "$set"):
         found = data.pop(part, None)
-        known |= found if isinstance(found, Mapping) else {}
+        known |= found if isinstance(found, dict) else {}
     return {**data, **known}
 
 

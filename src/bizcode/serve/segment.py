@@ -12,7 +12,6 @@ import binascii
 from collections.abc import Mapping
 from typing import Any
 
-from .. import when
 from ..errors import InvalidTime
 from . import moment
 from .intake import Incoming
@@ -45,13 +44,13 @@ def key_of(found: Any, headers: dict[str, str]) -> str | None:
                 401, "the basic authorization can't be read: it is base64 of 'writeKey:'"
             ) from error
         return text.partition(":")[0]
-    key = found.get("writeKey") if isinstance(found, Mapping) else None
+    key = found.get("writeKey") if isinstance(found, dict) else None
     return key if isinstance(key, str) else None
 
 
 def incoming(found: Any, type: str | None, now: int) -> list[Incoming | str]:
     """The events; a sentence in the place of each that can't be read."""
-    if not isinstance(found, Mapping):
+    if not isinstance(found, dict):
         raise Refused(400, "the body is an object: a message, or {'batch': [messages]}")
     messages = [found]
     if type is None or "batch" in found:
@@ -72,7 +71,7 @@ def incoming(found: Any, type: str | None, now: int) -> list[Incoming | str]:
 
 
 def _one(message: Any, type: str | None, sent: int | None, now: int) -> Incoming:
-    if not isinstance(message, Mapping):
+    if not isinstance(message, dict):
         raise Refused(400, "a message is an object")
     type = message.get("type", type)
     if type not in _TYPES:
@@ -104,13 +103,13 @@ def _one(message: Any, type: str | None, sent: int | None, now: int) -> Incoming
     at, useless = moment.corrected(moment.instant(given), sent, now)
     if useless:
         data["$timestamp_given"] = given
-    return Incoming(name, data, when.to_datetime(at), message.get("messageId"), user, merge)
+    return Incoming(name, data, at, message.get("messageId"), user, merge)
 
 
 def _data(message: Mapping[str, Any], type: str) -> dict[str, Any]:
     part = "traits" if type in ("identify", "group") else "properties"
     given = message.get(part)
-    if given is not None and not isinstance(given, Mapping):
+    if given is not None and not isinstance(given, dict):
         raise Refused(400, f"{part} is an object")
     data = dict(given or {})
     if type == "group":

@@ -100,11 +100,16 @@ class Api:
         biz = self._app.business(tenant)
         asked = Asked(biz, variables, query, sent, allowed)
         if endpoint.name == "track":
-            events = writing.incoming(sent)
-            rejected = await self._app.intake(biz).put(events)
-            await answer(send, 200, writing.outcome(len(events), rejected))
+            await answer(send, 200, await self._track(biz, sent))
             return
         await answer(send, 200, await _unless_gone(endpoint, asked, receive))
+
+    async def _track(self, biz: Any, sent: Any) -> dict[str, Any]:
+        events, places, rejected = writing.incoming(biz, sent)
+        if events:
+            for index, message in await self._app.intake(biz).put(events):
+                rejected.append(writing.Rejected(places[index], message))
+        return writing.outcome(len(sent["events"]), sorted(rejected))
 
 
 async def _unless_gone(endpoint: Endpoint, asked: Asked, receive: Any) -> Any:

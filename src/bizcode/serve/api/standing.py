@@ -28,11 +28,12 @@ def _or_reason(answer: Callable[[], Any]) -> dict[str, Any]:
 
 def _info(asked: Asked) -> Any:
     from ... import __version__
+    from ..pages import title
 
     biz = asked.biz
     return {
         "result": {
-            "name": biz.store.root.name,
+            "name": title(biz),
             "tenant": biz.store.tenant,
             "timezone": biz.timezone,
             "now": biz.now().isoformat(),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ... import values
-from ...errors import BizError
+from ... import values, when
+from ...errors import BizError, InvalidTime
 from ...record import MEASURE
 from ..intake import Incoming, Rejected
 from ..refused import Refused
@@ -61,12 +61,18 @@ _MEASURE = {
 }
 
 
-def incoming(body: Any) -> list[Incoming]:
-    """The events of a checked body."""
-    return [
-        Incoming(one["event"], one.get("data", {}), one.get("at"), one.get("id"), one.get("user"))
-        for one in body["events"]
-    ]
+def incoming(biz: Any, body: Any) -> tuple[list[Incoming], list[int], list[Rejected]]:
+    """Of a checked body: the events, the place of each, and those whose time can't be read."""
+    found, places, rejected = [], [], []
+    for n, one in enumerate(body["events"]):
+        try:
+            at = None if one.get("at") is None else when.instant(one["at"], biz.store.tz)
+        except InvalidTime as error:
+            rejected.append(Rejected(n, str(error)))
+            continue
+        found.append(Incoming(one["event"], one.get("data", {}), at, one.get("id"), one.get("user")))
+        places.append(n)
+    return found, places, rejected
 
 
 def outcome(count: int, rejected: list[Rejected]) -> dict[str, Any]:
@@ -100,7 +106,7 @@ def _measure(asked: Asked) -> Any:
 
 
 def _track(asked: Asked) -> Any:
-    return incoming(asked.body)
+    return incoming(asked.biz, asked.body)
 
 
 ENDPOINTS = (
