@@ -106,6 +106,22 @@ def test_headers_close_what_browsers_would_leave_open(shop):
     assert "access-control-allow-origin" not in answer.headers
 
 
+def test_the_theme_of_the_cookie_is_one_of_two(shop):
+    made = app(shop)
+    assert (
+        '<html lang="en" data-theme="dark">'
+        in get(made, "/", headers={"cookie": "a=1; bizcode_theme=dark"}).text
+    )
+    for cookie in (
+        "bizcode_theme=x",
+        'bizcode_theme="><script>',
+        "bizcode_session=...; bizcode_session",
+        "\x00",
+    ):
+        answer = get(made, "/", headers={"cookie": cookie.replace("\x00", "%00")})
+        assert '<html lang="en">' in answer.text
+
+
 def test_guessing_tokens_is_slowed_down(shop):
     made = app(shop, token=TOKEN)
     found = {get(made, headers={"authorization": f"Bearer guess-{n}"}).status_code for n in range(30)}
@@ -142,11 +158,18 @@ def test_mounted_below_a_path_of_another_application(shop):
     from starlette.routing import Mount
 
     key = Keys(shop.store).create("write")
-    outer = Starlette(routes=[Mount("/acme/stats", app=app(shop))])
+    made = app(shop)
+    outer = Starlette(routes=[Mount("/acme/stats", app=made)])
     body = {"api_key": key, "event": "A", "distinct_id": "u"}
     assert get(outer, "/acme/stats/capture/", method="POST", json=body).status_code == 200
     assert get(outer, f"/acme/stats{ROWS}").json()["result"] == ["A"]
     assert get(outer, "/acme/stats/api/openapi.json").json()["servers"] == [{"url": "/acme/stats/api/v1"}]
+    page = get(outer, "/acme/stats/funnels").text
+    assert 'href="/acme/stats/cohorts"' in page
+    assert (
+        get(outer, "/acme/stats" + page.partition('src="/acme/stats')[2].partition('"')[0]).status_code == 200
+    )
+    made.close()
 
 
 def test_a_closed_business_is_a_503(tmp_path):

@@ -20,18 +20,19 @@ SOURCE = Path(__file__).parents[2] / "src"
 
 
 @contextmanager
-def serving(cwd, *arguments):
+def serving(cwd, *arguments, command=("serve", "--store", "shop")):
     """(process, url, write key) of a server on a free port."""
     env = {**os.environ, "PYTHONPATH": str(SOURCE), "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(
-        [sys.executable, "-m", "bizcode", "serve", "--store", "shop", "--port", "0", *arguments],
+        [sys.executable, "-m", "bizcode", *command, "--port", "0", *arguments],
         cwd=cwd, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     try:
         assert process.stdout is not None
         found = {}
         for line in process.stdout:
-            found[line[:11].strip()] = line[12:].split()[0]
+            if line.startswith(("Dashboard", "Write key")):
+                found[line[:11].strip()] = line[12:].split()[0]
             if line.startswith("SIGTERM"):
                 break
         yield process, found.get("Dashboard"), found.get("Write key")
@@ -50,6 +51,27 @@ def test_it_ends_cleanly_when_told_to(tmp_path, how):
         assert process.wait(20) == 0
     with Business(tmp_path / "shop", worker=False) as biz:
         assert biz.track.A.count().run() == 1
+
+
+def test_a_file_brings_its_goals_and_views(tmp_path):
+    (tmp_path / "app.py").write_text(
+        "from bizcode import Startup\n"
+        "class Shop(Startup):\n"
+        "    def launch(self, biz):\n"
+        "        biz.goal.define('ten', target=biz.track.A.count().reach(10))\n"
+    )
+    with serving(tmp_path, "app.py") as (_, url, _):
+        goal = httpx.get(f"{url}/api/v1/goals").json()["result"][0]
+        assert (goal["name"], goal["progress"]["value"]["current"]) == ("ten", 0)
+
+
+def test_the_demo_opens_in_the_dashboard(tmp_path):
+    with serving(tmp_path, "--serve", command=("demo",)) as (process, url, _):
+        assert "<h1>Overview</h1>" in httpx.get(url).text
+        assert httpx.get(f"{url}/api/v1/track/Purchase/count").json()["result"] == 69_659
+        assert len(httpx.get(f"{url}/api/v1/goals").json()["result"]) == 2
+        process.terminate()
+        assert process.wait(20) == 0
 
 
 def test_others_need_a_token(tmp_path):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
+import threading
 import zlib
 from typing import Any
 from urllib.parse import parse_qsl
@@ -15,6 +17,9 @@ from .refused import Refused
 __all__ = ["decoded", "headers_of", "parse", "query_of", "read", "unpacked"]
 
 _ZIPPED = b"\x1f\x8b"
+SLOWEST = 60
+_LARGE = threading.BoundedSemaphore(64)
+"""So many bodies of several parts are taken at once, so that they don't fill the memory."""
 
 
 def headers_of(scope: dict[str, Any]) -> dict[str, str]:
@@ -39,6 +44,18 @@ async def read(receive: Any, headers: dict[str, str], limit: int) -> bytes:
         if len(body) > limit:
             raise _too_large(limit)
         return body
+    if not _LARGE.acquire(blocking=False):
+        raise Refused(503, "too many large bodies are arriving at once", {"retry-after": "2"})
+    try:
+        async with asyncio.timeout(SLOWEST):
+            return await _rest(receive, message, limit)
+    except TimeoutError as error:
+        raise Refused(408, f"the body took longer than {SLOWEST} s to arrive") from error
+    finally:
+        _LARGE.release()
+
+
+async def _rest(receive: Any, message: dict[str, Any], limit: int) -> bytes:
     parts, size = [], 0
     while True:
         if message["type"] == "http.disconnect":

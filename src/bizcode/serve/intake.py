@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -85,7 +85,7 @@ class Intake:
 
     def __init__(self, biz: Business) -> None:
         self._biz = biz
-        self._waiting: list[_Job] = []
+        self._waiting: deque[_Job] = deque()
         self._count = 0
         self._wake = threading.Condition()
         self._closed = False
@@ -133,7 +133,7 @@ class Intake:
                 jobs, size = [], 0
                 while self._waiting and (not jobs or size < _GROUP):
                     size += len(self._waiting[0].incoming)
-                    jobs.append(self._waiting.pop(0))
+                    jobs.append(self._waiting.popleft())
                 self._count -= size
             try:
                 self._store(jobs)

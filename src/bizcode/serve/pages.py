@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import re
 from functools import cache
 from html import escape
 from importlib import resources
@@ -54,13 +55,14 @@ class File(NamedTuple):
 def static() -> tuple[str, dict[str, File]]:
     """(a version of all of them, the files by name): read once."""
     found, digest = {}, hashlib.sha256()
-    for one in sorted(
-        resources.files("bizcode.serve").joinpath("static").iterdir(), key=lambda one: one.name
-    ):
+    folder = resources.files("bizcode.serve").joinpath("static")
+    for one in sorted(folder.iterdir(), key=lambda one: one.name):
         kind = _TYPES.get(one.name.rpartition(".")[2])
         if kind is None or not one.is_file():
             continue
         content = one.read_bytes()
+        if one.name == "app.css":  # one sheet: the first paint waits for each
+            content = folder.joinpath("uPlot.min.css").read_bytes() + content
         digest.update(content)
         found[one.name] = File(content, gzip.compress(content, 9), f"{kind}; charset=utf-8")
     return digest.hexdigest()[:12], found
@@ -169,7 +171,8 @@ def title(biz: Business) -> str:
 
 def _moved(scope: dict[str, Any], cookie: str) -> tuple[int, bytes, list[Any]]:
     base = scope.get("root_path", "") or "/"
-    secure = "; Secure" if scope.get("scheme") == "https" else ""
+    outside = body.headers_of(scope).get("x-forwarded-proto", scope.get("scheme"))
+    secure = "; Secure" if outside == "https" else ""
     kept = f"{cookie}; Path={base}; HttpOnly; SameSite=Strict{secure}"
     home = scope.get("root_path", "") + "/"
     return 303, b"", [*HEADERS, (b"location", home.encode()), (b"set-cookie", kept.encode())]
@@ -194,15 +197,20 @@ def _url(base: str, name: str) -> str:
     return f"{base}/static/{static()[0]}/{name}"
 
 
+def _theme(scope: dict[str, Any]) -> str:
+    """The theme that was chosen, from its cookie: known before the first paint, so nothing flashes."""
+    kept = re.search(r"(?:^|; )bizcode_theme=(light|dark)(?:;|$)", body.headers_of(scope).get("cookie", ""))
+    return f' data-theme="{kept[1]}"' if kept else ""
+
+
 def _html(
     scope: dict[str, Any], status: int, title: str, text: str, data: str = ""
 ) -> tuple[int, bytes, list[Any]]:
     base = escape(scope.get("root_path", ""))
     page = (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f'<!doctype html><html lang="en"{_theme(scope)}><head><meta charset="utf-8"><title>{title}</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<link rel="icon" href="{_url(base, "icon.svg")}"><link rel="stylesheet" href="{_url(base, "uPlot.min.css")}">'
-        f'<link rel="stylesheet" href="{_url(base, "app.css")}"><script src="{_url(base, "theme.js")}"></script>'
+        f'<link rel="icon" href="{_url(base, "icon.svg")}"><link rel="stylesheet" href="{_url(base, "app.css")}">'
         f'<script defer src="{_url(base, "uPlot.iife.min.js")}"></script>'
         f'<script type="module" src="{_url(base, "app.js")}"></script></head><body {data}>{text}</body></html>'
     )

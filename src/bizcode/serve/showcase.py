@@ -51,8 +51,10 @@ def showcase(biz: Business, clock: ManualClock) -> None:
     )
     weekly.to.measure.weekly_orders(value="orders").named("Purchases by week").start(since="start")
     _customers(biz)
-    _same(biz, clock)
+    first = _same(biz, clock)
     biz.drain()
+    if first:
+        biz.compact()
 
 
 def _customers(biz: Business) -> None:
@@ -75,10 +77,11 @@ def _customers(biz: Business) -> None:
         handle.append_many(events)
 
 
-def _same(biz: Business, clock: ManualClock) -> None:
+def _same(biz: Business, clock: ManualClock) -> bool:
+    """Put every customer into one half; whether that was not done before."""
     name = "A/A: nothing was changed"
     if any(info.name == name for info in biz.experiment.list().run()):
-        return
+        return False
     clock.set("1997-04-01")
     biz.experiment.define(
         name, variants=["one half", "the other"], goal=biz.track.Purchase.sum("amount"), autostart=True
@@ -89,3 +92,4 @@ def _same(biz: Business, clock: ManualClock) -> None:
             for user in users[start : start + 2_000]:
                 biz.experiment(name).assign(user).run()
     clock.set(END)
+    return True

@@ -24,6 +24,7 @@ _REFUSALS = {
     "401": "No token, or an unknown one",
     "403": "The token may not, or the request comes from another site",
     "404": "There is nothing of that name",
+    "408": "The body took too long to arrive",
     "409": "The state doesn't allow it",
     "413": "The body is too large",
     "415": "The body is not JSON",
@@ -42,7 +43,8 @@ def document(endpoints: tuple[Endpoint, ...], version: str, base: str) -> dict[s
         "info": {
             "title": "bizcode",
             "version": version,
-            "description": "A business's events, metrics, funnels, cohorts, goals, experiments, views and entities.",
+            "description": "A business's events, metrics, funnels, cohorts, goals, experiments, views and entities. "
+            "/live?events=NAME&measures=NAME&views=NAME&after=POSITION is a stream of server-sent events.",
         },
         "servers": [{"url": f"{base}/api/v1"}],
         "security": [{"token": []}],

@@ -1,6 +1,6 @@
 // Which page it is, and what all pages share.
 
-import { fill, h, into } from "./core.js";
+import { base, into } from "./core.js";
 import { cohorts, events, funnels, metrics } from "./ask.js";
 import { connect, dead, entities, experiments, goals, overview, streams, views } from "./standing.js";
 
@@ -15,7 +15,7 @@ const name = () => { theme.textContent = dark() ? "Light theme" : "Dark theme"; 
 theme?.addEventListener("click", () => {
   const next = dark() ? "light" : "dark";
   document.documentElement.dataset.theme = next;
-  localStorage.setItem("bizcode-theme", next);
+  document.cookie = `bizcode_theme=${next}; path=${base || "/"}; max-age=31536000; samesite=strict`;
   name();
   dispatchEvent(new Event("theme"));
 });

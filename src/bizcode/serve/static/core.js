@@ -172,7 +172,11 @@ export function live(parameters, told) {
   const light = h("span.dot", { title: "What is recorded appears at once" }, "live");
   source.onopen = () => light.classList.add("on");
   source.onerror = () => light.classList.remove("on");
-  for (const [kind, heard] of Object.entries(told)) source.addEventListener(kind, (message) => message.data && heard(JSON.parse(message.data)));
+  let known = false; // the first head tells where the log is, not that it has moved
+  for (const [kind, heard] of Object.entries(told)) source.addEventListener(kind, (message) => {
+    if (kind === "head" && !known) known = true;
+    else if (message.data) heard(JSON.parse(message.data));
+  });
   addEventListener("pagehide", () => source.close());
   light.close = () => source.close();
   return light;
