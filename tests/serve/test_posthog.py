@@ -223,3 +223,11 @@ def test_the_quota_answers_429_and_stores_nothing_past_it(http, shop, key):
     assert "quota" in answer.json()["detail"]
     assert "retry-after" in answer.headers
     assert shop.track.A.count().run() == 2
+
+
+def test_an_activated_user_is_attributed(http, shop, key):
+    shop.experiment.define("colour", variants=["red", "blue"], autostart=True)
+    variant = shop.experiment("colour").activate("u1").run()
+    http.post("/e", json=one(key))
+    http.post("/e", json=one(key, distinct_id="u2"))
+    assert [event.experiments for event in events(shop)] == [{"colour": variant}, {}]

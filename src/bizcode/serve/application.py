@@ -80,6 +80,12 @@ class App:
                 self._tenants[tenant] = found
             return found
 
+    async def opened(self, tenant: str | None) -> Business:
+        """The same; a store that must be opened first is opened on another thread."""
+        if tenant is None or tenant == self.biz.store.tenant or tenant in self._tenants:
+            return self.business(tenant)
+        return await asyncio.to_thread(self.business, tenant)
+
     def intake(self, biz: Business) -> Intake:
         """The writer of a business's incoming events."""
         found = self._intakes.get(id(biz))

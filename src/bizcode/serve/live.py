@@ -105,7 +105,7 @@ class Live:
             raise Refused(405, "this path takes GET", {"allow": "GET"})
         headers = body.headers_of(scope)
         principal = self._app.gate.principal(scope, headers)
-        biz = self._app.business(principal.tenant)
+        biz = await self._app.opened(principal.tenant)
         wanted = _wanted(scope, headers)
         for name in wanted["views"]:
             biz.view[name]._query()

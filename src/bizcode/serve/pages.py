@@ -108,11 +108,13 @@ class Pages:
             return self._sign_in(scope, "", 200)
         if path not in PAGES:
             raise Refused(404, "there is no such page")
-        return self._page(scope, path, self._app.gate.principal(scope, headers))
+        who = self._app.gate.principal(scope, headers)
+        return self._page(scope, path, who, await self._app.opened(who.tenant))
 
-    def _page(self, scope: dict[str, Any], path: str, who: Principal) -> tuple[int, bytes, list[Any]]:
+    def _page(
+        self, scope: dict[str, Any], path: str, who: Principal, biz: Business
+    ) -> tuple[int, bytes, list[Any]]:
         base = escape(scope.get("root_path", ""))
-        biz = self._app.business(who.tenant)
         name = escape(title(biz))
         links = "".join(
             f'<li><a href="{base}/{page}"{" aria-current=page" if page == path else ""}>{title}</a></li>'

@@ -82,14 +82,14 @@ class Wires:
         key = self._app.gate.write_key(posthog.key_of(found, query), client)
         if path in _ASKED:
             return 200, posthog.flags(query)
-        biz = self._app.business(key.tenant)
+        biz = await self._app.opened(key.tenant)
         events = await _work(raw, posthog.incoming, found, sent, biz.store.now())
         return await self._store(biz, events, path, {"status": 1})
 
     async def _segment(self, raw: bytes, headers: dict[str, str], path: str, client: str) -> tuple[int, Any]:
         found = await _work(raw, _unpack, raw, headers, self._app.max_body)
         key = self._app.gate.write_key(segment.key_of(found, headers), client)
-        biz = self._app.business(key.tenant)
+        biz = await self._app.opened(key.tenant)
         events = await _work(raw, segment.incoming, found, segment.PATHS[path], biz.store.now())
         return await self._store(biz, events, path, {"success": True})
 

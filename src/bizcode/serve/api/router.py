@@ -97,7 +97,7 @@ class Api:
             tenant, allowed = principal.tenant, principal.scope
         query = given(endpoint, _pairs(scope))
         sent = await _json(endpoint, receive, headers, self._app.max_body)
-        biz = self._app.business(tenant)
+        biz = await self._app.opened(tenant)
         asked = Asked(biz, variables, query, sent, allowed)
         if endpoint.name == "track":
             await answer(send, 200, await self._track(biz, sent))

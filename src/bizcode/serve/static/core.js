@@ -182,10 +182,17 @@ export function live(parameters, told) {
   return light;
 }
 
+/** Calls work soon, but not twice within the pace, nor so often that it would keep the server busy. */
 export function calmly(work, pace = 2000) {
-  let last = 0, waiting = null;
+  let next = 0, waiting = null;
   return () => {
     if (waiting) return;
-    waiting = setTimeout(() => { waiting = null; last = Date.now(); work(); }, Math.max(0, last + pace - Date.now()));
+    waiting = setTimeout(async () => {
+      const began = Date.now();
+      try { await work(); } finally {
+        waiting = null;
+        next = Date.now() + Math.max(pace, 8 * (Date.now() - began));
+      }
+    }, Math.max(0, next - Date.now()));
   };
 }
