@@ -160,11 +160,21 @@ export function keep(values) {
   history.replaceState(null, "", kept.size ? "?" + kept : location.pathname);
 }
 
-export async function into(place, work) {
-  place.setAttribute("aria-busy", "true");
-  try { await work(); }
-  catch (error) { fill(place, h("p.notice.bad", { role: "alert" }, error.message)); }
-  finally { place.setAttribute("aria-busy", "false"); }
+/** Fills a place. While one filling is under way only the newest of those asked for waits: an old answer that comes
+ *  late never stands in place of a newer one. */
+export function into(place, work) {
+  if (place.filling) { place.next = work; return place.filling; }
+  place.filling = (async () => {
+    place.setAttribute("aria-busy", "true");
+    for (let now = work; now; now = place.next) {
+      place.next = null;
+      try { await now(); }
+      catch (error) { fill(place, h("p.notice.bad", { role: "alert" }, error.message)); }
+    }
+    place.filling = null;
+    place.setAttribute("aria-busy", "false");
+  })();
+  return place.filling;
 }
 
 export function live(parameters, told) {
