@@ -10,7 +10,7 @@ from psycopg import sql
 from ...errors import StorageError
 from .server import Connection, Server
 
-__all__ = ["COLUMNS", "FORMAT", "MOVING", "prepare"]
+__all__ = ["COLUMNS", "FORMAT", "HEAD", "MOVING", "prepare"]
 
 FORMAT = 1
 """The format this release writes. Others refuse newer ones."""
@@ -20,6 +20,9 @@ MOVING = -1
 
 COLUMNS = 'position, kind, name, time, data, "user", id, entity, version, whole, value, experiments'
 """A number is either in `whole` or in `value`: an int stays an int."""
+
+HEAD = "greatest(coalesce((select max(position) from records), 0), (select floor from meta))"
+"""The newest committed position."""
 
 # The collation "C" orders by code point, in UTF-8, whatever the database's own.
 _TABLES = (
@@ -35,6 +38,22 @@ _TABLES = (
     "create table erased (position bigint primary key)",
     """create table writers (token text primary key, serial bigint not null,
         seen timestamptz not null default now())""",
+    # In functions the plans are kept, and each statement sees what was committed before it begins: the second
+    # one everything that came before the lock was had.
+    f"""create function begin_write(lock bigint, writer text, out head bigint, out serial bigint,
+            out spaces text[], out generations bigint[]) language plpgsql as $$
+        begin
+            perform pg_advisory_xact_lock(lock);
+            select {HEAD}, coalesce((select w.serial from writers w where w.token = writer), 0)
+                into head, serial;
+            select array_agg(s.space), array_agg(s.generation) from spaces s into spaces, generations;
+        end $$""",
+    """create function end_write(writer text, number bigint, channel text) returns void language plpgsql as $$
+        begin
+            insert into writers values (writer, number)
+                on conflict (token) do update set serial = excluded.serial, seen = now();
+            perform pg_notify(channel, writer);
+        end $$""",
     "create table meta (format int not null, store text not null, trimmed bigint not null, floor bigint not null)",
 )
 

@@ -14,10 +14,10 @@ from ..changes import Changes
 from ..interface import Reader
 from ..lives import enroll
 from ..reads import paged
-from .layout import prepare
+from .layout import HEAD, prepare
 from .locks import PostgresLocks
 from .news import News
-from .reads import HEAD, Reads
+from .reads import Reads
 from .server import Server
 from .writing import Writing
 

@@ -8,12 +8,11 @@ from typing import Any
 
 from ...record import Stored
 from ..reads import LAST, PAGE, Spaces, ended, paged
-from .layout import COLUMNS
+from .layout import COLUMNS, HEAD
 from .text import given, kept, upper
 
-__all__ = ["HEAD", "Reads"]
+__all__ = ["Reads"]
 
-HEAD = "greatest(coalesce((select max(position) from records), 0), (select floor from meta))"
 _HEAD = f"select {HEAD}"
 _TAIL = f"""select {COLUMNS} from records
     where position > greatest(%s::bigint, (select trimmed from meta)) and position <= %s::bigint

@@ -13,7 +13,7 @@ from ...record import Draft
 from ..interface import Appended
 from ..reads import Spaces, ended
 from .layout import COLUMNS
-from .reads import HEAD, Reads
+from .reads import Reads
 from .server import Connection, Server, lost
 from .text import kept, upper
 
@@ -24,6 +24,7 @@ Hook = Callable[[Any, Sequence[Draft]], Sequence[Draft]]
 _NAMES = COLUMNS.count(",") + 1
 _INSERT = f"insert into records ({COLUMNS}) values ({', '.join(['%s'] * _NAMES)})"
 _COPY = f"copy records ({COLUMNS}) from stdin"
+_END = "select end_write(%s, %s::bigint, %s)"
 _INSERT_ID = "insert into ids values (%s, %s::bigint)"
 _COPY_IDS = "copy ids from stdin"
 _KNOWN = "select id, position from ids where id = any(%s::text[])"
@@ -86,30 +87,21 @@ class Session:
         """Something was erased in this transaction."""
         self.failure: StorageError | None = None
         key = server.key("write")
-        # Each statement sees what was committed before it begins: the last two, all before the lock was had.
-        self._begin = (
-            f"begin; select pg_advisory_xact_lock({key}); "
-            f"select {HEAD}, coalesce((select serial from writers where token = '{token}'), 0); "
-            "select space, generation from spaces"
-        ).encode()
-        self._commit = (
-            f"insert into writers values ('{token}', {{serial}}) on conflict (token) "
-            "do update set serial = excluded.serial, seen = now(); "
-            f"notify {server.channel}, '{token}'; commit"
-        )
+        self._begin = f"begin; select * from begin_write({key}, '{token}')".encode()
+        self._end = (token, server.channel)
+        self._pending: list[tuple[Any, Any]] = []
 
     def begin(self) -> None:
         """Wait for the lock and look at what may have changed. Raises Gone."""
         self.dirty.clear()
         self.failure = None
         self.scrub = False
+        self._pending.clear()
         try:
             cursor = self.connection.execute(self._begin)
             cursor.nextset()
-            cursor.nextset()
-            self.head, self.serial = cursor.fetchone()  # type: ignore[misc]
-            cursor.nextset()
-            self.generations = dict(cursor.fetchall())
+            self.head, self.serial, spaces, generations = cursor.fetchone()  # type: ignore[misc]
+            self.generations = dict(zip(spaces or (), generations or (), strict=True))
         except psycopg.Error as error:
             self.rollback()
             if lost(error, self.connection):
@@ -122,15 +114,29 @@ class Session:
             raise self.failure
         serial = self.serial + 1
         try:
-            self.connection.execute(self._commit.format(serial=serial).encode())
+            # What was put off goes with the commit, in one trip to the server.
+            with self.connection.pipeline():
+                self._send()
+                self.connection.execute(_END, (self._end[0], serial, self._end[1]), prepare=True)
+                self.connection.execute(b"commit")
         except psycopg.Error as error:
             if lost(error, self.connection):
                 raise Gone(error, serial) from error
             raise self.server.fault(error) from error
         self.serial = serial
 
+    def later(self, statement: Any, values: Any) -> None:
+        """Execute before the next statement or with the commit: for what has no answer that is waited for."""
+        self._pending.append((statement, values))
+
+    def _send(self) -> None:
+        for statement, values in self._pending:
+            self.connection.execute(statement, values, prepare=values is not None)
+        self._pending.clear()
+
     def rollback(self) -> None:
         """Undo everything since `begin`; a connection that can't is closed."""
+        self._pending.clear()
         try:
             if self.connection.closed:
                 return
@@ -142,6 +148,9 @@ class Session:
     def run(self, statement: Any, values: Any = ()) -> Any:
         """Execute inside a transaction: after an error it can't be committed any more."""
         try:
+            if self._pending:
+                with self.connection.pipeline():
+                    self._send()
             return self.connection.execute(statement, values)
         except psycopg.Error as error:
             raise self._failed(error) from error
@@ -149,6 +158,7 @@ class Session:
     def copy(self, statement: Any, rows: Iterable[Sequence[Any]]) -> None:
         """Send many rows at once."""
         try:
+            self._send()
             with self.connection.cursor().copy(statement) as copy:
                 write = copy.write_row
                 for row in rows:
@@ -159,10 +169,6 @@ class Session:
     def _failed(self, error: psycopg.Error) -> BaseException:
         self.failure = self.server.fault(error)
         return Gone(error, None) if lost(error, self.connection) else self.failure
-
-    def plain(self, statement: str) -> None:
-        """A statement of our own without values."""
-        self.run(statement, None)
 
 
 class PostgresTransaction(Reads):
@@ -193,9 +199,9 @@ class PostgresTransaction(Reads):
         rows, ids, answers = self._rows(drafts, session.head)
         if len(rows) < _MANY:
             for row in rows:
-                self._execute(_INSERT, row)
+                session.later(_INSERT, row)
             for pair in ids.items():
-                self._execute(_INSERT_ID, pair)
+                session.later(_INSERT_ID, pair)
         else:
             session.copy(_COPY, rows)
             if ids:

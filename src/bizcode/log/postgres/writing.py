@@ -160,7 +160,7 @@ class Writing:
         """One caller's part of a shared commit: what is refused is undone alone."""
         head = session.head
         if not alone:
-            session.plain("savepoint request")
+            session.later(b"savepoint request", None)
         try:
             outcome = PostgresTransaction(session, self.before_append).append(drafts), None
         except Gone:
@@ -169,11 +169,11 @@ class Writing:
             if session.failure is not None:
                 raise
             if not alone:
-                session.plain("rollback to savepoint request")
+                session.later(b"rollback to savepoint request", None)
                 session.head = head
             outcome = None, error
         if not alone:
-            session.plain("release savepoint request")
+            session.later(b"release savepoint request", None)
         return outcome
 
     # transactions
