@@ -249,3 +249,149 @@ def test_nothing_is_sealed_without_a_place_that_all_machines_see(url, tmp_path: 
         assert biz.track.Signup.sum("n").run() == 190
     with pytest.raises(StorageError, match="bizcode move"):
         Business(url, clock=clock, worker=False, segments=f"file://{tmp_path}/elsewhere")
+
+
+@pytest.mark.parametrize("how", ["append", "transaction"])
+def test_a_commit_whose_fate_nobody_can_tell_is_not_written_again(url, server, monkeypatch, how):
+    from bizcode.log.postgres import open_postgres, pool
+    from bizcode.log.postgres.transaction import Gone, Session
+
+    log = open_postgres(url)
+    log.append([draft(0)])
+    commit = Session.commit
+
+    def silent(session):
+        commit(session)
+        server.stop()
+        raise Gone(psycopg.OperationalError("no answer"), session.serial)
+
+    def write() -> None:
+        if how == "append":
+            log.append([draft(1)])
+            return
+        with log.transaction() as tx:
+            tx.append([draft(1)])
+
+    monkeypatch.setattr(pool, "PATIENCE", 0.3)
+    monkeypatch.setattr(Session, "commit", silent)
+    try:
+        with pytest.raises(StorageError, match="can't be told"):
+            write()
+    finally:
+        monkeypatch.setattr(Session, "commit", commit)
+        server.start("-c", "fsync=off", "-c", "max_connections=200")
+    assert [row.time for row in log.read(0)] == [0, 1]
+    assert log.append([draft(2)])[0].position == 3
+    log.close()
+
+
+def test_an_interrupt_at_a_shared_commit_stores_nothing_twice(log, monkeypatch):
+    from concurrent.futures import ThreadPoolExecutor
+
+    from bizcode.log.postgres.transaction import Session
+
+    commit = Session.commit
+    interrupts = iter([False, True] * 20)
+
+    def interrupted(session):
+        commit(session)
+        if next(interrupts, False):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Session, "commit", interrupted)
+    told: list[int] = []
+
+    def write(thread: int) -> None:
+        for n in range(40):
+            try:
+                log.append([draft(thread * 1000 + n)])
+            except KeyboardInterrupt:
+                told.append(thread * 1000 + n)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(4)))
+    times = [row.time for row in log.read(0)]
+    assert told
+    assert sorted(times) == sorted(thread * 1000 + n for thread in range(4) for n in range(40))
+
+
+@pytest.mark.parametrize("step", ["seal", "merge", "forget"])
+def test_upkeep_cut_at_its_commit_loses_nothing_and_can_be_done_again(
+    url, server, tmp_path, monkeypatch, step
+):
+    from bizcode.segments import change, erase, merge, seal
+
+    clock = ManualClock("2024-01-01")
+    with Business(url, clock=clock, worker=False, segments=f"file://{tmp_path}/shared") as biz:
+        for start in (0, 50):
+            biz.track.batch(
+                [{"event": "Signup", "user": f"u{n % 5}", "data": {"n": n}} for n in range(start, start + 50)]
+            )
+            if step != "seal":
+                biz.store.segments.seal(biz.store.log.head())
+        module = {"seal": seal, "merge": merge, "forget": erase}[step]
+
+        def cut_change(log, expected, commit, to=None):
+            def then_cut(tx):
+                commit(tx)
+                cut(server)
+
+            change.change(log, expected, then_cut, to)
+
+        def work():
+            biz.forget("u1") if step == "forget" else biz.compact()
+
+        monkeypatch.setattr(module, "change", cut_change)
+        with pytest.raises(StorageError, match="nothing of it was stored"):
+            work()
+        monkeypatch.undo()
+        assert biz.track.Signup.sum("n").run() == sum(range(100))
+        work()
+        left = [n for n in range(100) if step != "forget" or n % 5 != 1]
+        assert biz.track.Signup.sum("n").run() == sum(left)
+        assert biz.doctor(mend=True).ok
+
+
+def test_a_forgotten_user_is_in_no_table_and_no_file(url, server, tmp_path):
+    name = "margarete-kowalski-4711"
+    clock = ManualClock("2024-01-01")
+    with Business(url, clock=clock, worker=False, segments=f"file://{tmp_path}/shared") as biz:
+        for n in range(60):
+            biz.track.Signup(user_id=name if n % 3 else "other", note=f"by {name if n % 3 else 'other'}")
+            if n == 30:
+                biz.compact()
+        assert biz.forget(name) == 40
+        assert biz.track.Signup.count().run() == 20
+    with psycopg.connect(server.url(), autocommit=True) as admin:
+        admin.execute("checkpoint")
+    files = [*(tmp_path / "shared").rglob("*.parquet"), *(server.directory / "base").rglob("*")]
+    assert len(files) > 10
+    assert not [file for file in files if file.is_file() and name.encode() in file.read_bytes()]
+
+
+def test_an_id_too_long_to_be_indexed_is_refused_alone(log):
+    with pytest.raises(StorageError, match="2,600 bytes"):
+        log.append([draft(1)._replace(id=os.urandom(4000).hex())])
+    assert log.append([draft(2)])[0].position == 1
+
+
+def test_without_psycopg_the_sentence_names_what_to_install():
+    import subprocess
+    import sys
+
+    import bizcode
+
+    code = """
+import sys
+sys.modules["psycopg"] = None
+from bizcode import Business, StorageError
+try:
+    Business("postgresql://localhost/acme")
+except StorageError as error:
+    print(error)
+"""
+    source = str(Path(bizcode.__file__).parents[1])
+    found = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": source}, capture_output=True, text=True
+    )
+    assert "pip install 'bizcode[postgres]'" in found.stdout, found.stderr

@@ -126,6 +126,7 @@ class Writing:
         try:
             while True:
                 outcomes: list[_Outcome] = []
+                serial = None
                 try:
                     session = self._begun()
                     alone = len(group) == 1
@@ -133,10 +134,17 @@ class Writing:
                     if all(answers is None for answers, _ in outcomes):
                         session.rollback()
                     else:
+                        serial = session.serial + 1
                         session.commit()
                 except Gone as gone:
                     self._drop()
-                    if not self._committed(gone):
+                    try:
+                        stored = self._committed(gone)
+                    except StorageError as error:
+                        # Not to be tried again: it may be there.
+                        outcomes = [(None, error)] * len(group)
+                        stored = True
+                    if not stored:
                         pause = next(waits, None)
                         if pause is not None:
                             time.sleep(pause)
@@ -144,14 +152,22 @@ class Writing:
                         outcomes = [(None, self.server.fault(gone.error))] * len(group)
                 except StorageError as error:
                     self._rollback()
-                    if len(group) > 1:
+                    if len(group) > 1 and self._session is not None:
                         return False
-                    outcomes = [(None, error)]
-                except BaseException:
+                    outcomes = [(None, error)] * len(group)
+                except BaseException as error:
                     self._rollback()
+                    if serial is not None:
+                        # Interrupted at the commit: the others must not store again what is stored.
+                        try:
+                            stored = self._committed(Gone(error, serial))
+                        except StorageError as unknown:
+                            stored = True
+                            outcomes = [(None, unknown)] * len(group)
+                        if stored:
+                            _settle(group, outcomes)
                     raise
-                for request, outcome in zip(group, outcomes, strict=True):
-                    request.outcome = outcome
+                _settle(group, outcomes)
                 return True
         finally:
             self._owner = 0
@@ -266,10 +282,20 @@ class Writing:
 
     def _committed(self, gone: Gone) -> bool:
         """Whether the commit took place whose answer was lost. Beginning again waits for the lost transaction
-        to end, since it holds the lock."""
+        to end, since it holds the lock.
+
+        Raises:
+            StorageError: the server stays away, so that nobody can tell.
+        """
         if gone.serial is None:
             return False
-        session = self._begun(pauses())
+        try:
+            session = self._begun(pauses())
+        except StorageError as error:
+            raise StorageError(
+                f"{error}; the connection was lost at a commit, and whether it took place can't be told: look "
+                "before you write it again, or write with ids, which are stored once"
+            ) from error
         found = session.serial >= gone.serial
         session.rollback()
         return found
@@ -292,3 +318,8 @@ class Writing:
             raise StorageError(
                 "this thread is inside a transaction of the log already: write with that transaction's methods"
             )
+
+
+def _settle(group: list[_Request], outcomes: list[_Outcome]) -> None:
+    for request, outcome in zip(group, outcomes, strict=True):
+        request.outcome = outcome
