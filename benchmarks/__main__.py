@@ -5,7 +5,20 @@ from __future__ import annotations
 import subprocess
 import sys
 
-MODULES = ("writes", "bytes", "queries", "analyses", "rollups", "memory", "postgres", "entities", "serve")
+MODULES = (
+    "writes",
+    "bytes",
+    "queries",
+    "analyses",
+    "experiments",
+    "rollups",
+    "streams",
+    "views",
+    "entities",
+    "memory",
+    "postgres",
+    "serve",
+)
 
 
 def main() -> None:

@@ -6,13 +6,11 @@ or correcting what has fired) are taken one by one, at their place in the order.
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .. import when
+from ..memory import without_collector
 from .columns import Columnar, Columns, read, slices
 from .element import index_of
 from .windowed import Kept, Windowed
@@ -62,7 +60,7 @@ class Vectorised:
         if found is None:
             return False
         if len(found.times):
-            with _without_collector():
+            with without_collector():
                 self._into(found)
         return True
 
@@ -303,19 +301,6 @@ class Vectorised:
                     fold.column(state, values[low:high], times[low:high], orders[low:high], reading)
 
         return add
-
-
-@contextmanager
-def _without_collector() -> Iterator[None]:
-    """Many windows at once are many objects, and none of them a cycle: looking for cycles among them again and
-    again takes longer than making them."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _paired(codes: Any, panes: Any) -> Any:

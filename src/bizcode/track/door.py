@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import values
 from ..errors import BizError, InvalidName, InvalidValue
+from ..memory import without_collector
 from ..plan.select import Select
 from ..query import Lazy
 from ..record import EVENT
@@ -70,17 +71,18 @@ class Track:
         drafts, plains = [], []
         if isinstance(events, (str, bytes, Mapping)):
             raise InvalidValue("batch() takes a list of mappings like {'event': 'PageView', 'data': {...}}")
-        for n, item in enumerate(events):
-            try:
-                draft, plain = self._draft(writer, item)
-            except BizError as error:
-                raise type(error)(f"batch[{n}]: {error}") from error
-            drafts.append(draft)
-            plains.append(plain)
-        return writer.write_all(drafts, plains)
+        with without_collector():
+            for n, item in enumerate(events):
+                try:
+                    draft, plain = self._draft(writer, item)
+                except BizError as error:
+                    raise type(error)(f"batch[{n}]: {error}") from error
+                drafts.append(draft)
+                plains.append(plain)
+            return writer.write_all(drafts, plains)
 
     def _draft(self, writer: Any, item: Any) -> Any:
-        if not isinstance(item, Mapping):
+        if type(item) is not dict and not isinstance(item, Mapping):
             raise InvalidValue(
                 f"is {type(item).__name__}, not a mapping like {{'event': 'PageView', 'data': {{}}}}"
             )
@@ -94,10 +96,12 @@ class Track:
             name = self[name].name
         data = item.get("data")
         data = {} if data is None else data
-        if not isinstance(data, Mapping):
+        if type(data) is not dict and not isinstance(data, Mapping):
             data = getattr(data, "data", data)
         if not isinstance(data, Mapping):
             raise InvalidValue(f"data is {type(data).__name__}, not a mapping of properties")
+        if len(item) == 2:
+            return writer.draft(EVENT, name, data)
         options = {key: value for key, value in item.items() if key not in ("event", "data")}
         return writer.draft(EVENT, name, data, **options)
 
