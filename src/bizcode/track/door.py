@@ -100,7 +100,7 @@ class Track:
             data = getattr(data, "data", data)
         if not isinstance(data, Mapping):
             raise InvalidValue(f"data is {type(data).__name__}, not a mapping of properties")
-        if len(item) == 2:
+        if len(item) == 2 and "data" in item:
             return writer.draft(EVENT, name, data)
         options = {key: value for key, value in item.items() if key not in ("event", "data")}
         return writer.draft(EVENT, name, data, **options)
