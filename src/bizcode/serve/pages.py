@@ -168,7 +168,7 @@ def title(biz: Business) -> str:
     """What the business is called: its tenant, else the last part of where it is kept, which has no password."""
     root = biz.store.root
     kept = urlsplit(root).path if isinstance(root, str) else root.name
-    return biz.store.tenant or kept.rpartition("/")[2] or "bizcode"
+    return biz.store.tenant or ("" if biz.store.temporary else kept.rpartition("/")[2]) or "bizcode"
 
 
 def _moved(scope: dict[str, Any], cookie: str) -> tuple[int, bytes, list[Any]]:

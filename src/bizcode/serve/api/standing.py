@@ -221,6 +221,7 @@ def _timeline(asked: Asked) -> Any:
 
 def _overview(asked: Asked) -> Any:
     biz, since = asked.biz, asked.get("since", "28d")
+    position = biz.store.log.head()
     counts = biz.track.any.count().since(since).by("event").limit(MOST).run()
     events = []
     for name in counts:
@@ -237,6 +238,7 @@ def _overview(asked: Asked) -> Any:
     return {
         "result": {
             "since": since,
+            "position": position,
             "events": events,
             "metrics": [_metric(biz, name, since) for name in biz.measure.names().run()[:MOST]],
             "goals": [_goal(biz, info) for info in biz.goal.list(status="active").run()],

@@ -1,6 +1,6 @@
 // Pages that ask: events, metrics, funnels, cohorts. What is asked stands in the address, to be sent and kept.
 
-import { api, badge, bar, bucket, calmly, card, change, day, elapsed, empty, fill, given, givenList, h, into, keep, live, moment, number, path, percent, pick, RANGES, say, select, signed, spark, svg, table, word } from "./core.js";
+import { api, bar, bucket, card, chance, change, day, elapsed, empty, fill, given, givenList, h, into, keep, live, moment, number, path, percent, pick, RANGES, say, select, table, word } from "./core.js";
 import { chart, split } from "./chart.js";
 
 const UNITS = [["", "no interval"], "hour", "day", "week", "month", "quarter", "year"];
@@ -102,7 +102,9 @@ export async function events(root) {
 
   async function newest(name, where) {
     await into(list, async () => {
+      const after = (await api("/info")).result.position; // from there on the stream tells, so that nothing is missed between
       const page = await api(path("track", name, "events"), { where, since, limit: 25 });
+      const known = new Set(page.result.map((one) => one.position));
       stream?.close();
       const rows = h("tbody", {}, page.result.map(line));
       let cursor = page.cursor;
@@ -110,7 +112,7 @@ export async function events(root) {
         const next = await api(path("track", name, "events"), { where, since, limit: 100, cursor });
         rows.append(...next.result.map(line)); cursor = next.cursor; more.hidden = !cursor;
       } }, "Show more");
-      if (!where) stream = live({ events: name }, { record: (one) => { const made = line(one); made.classList.add("flash"); rows.prepend(made); if (rows.childElementCount > 300) rows.lastElementChild.remove(); } });
+      if (!where) stream = live({ events: name, after }, { record: (one) => { if (known.has(one.position)) return; const made = line(one); made.classList.add("flash"); rows.prepend(made); if (rows.childElementCount > 300) rows.lastElementChild.remove(); } });
       fill(list, card("Newest", stream, h("div.scroll", { tabindex: "0", role: "region", "aria-label": "Newest events" }, h("table", {}, h("caption.unseen", {}, "Newest events"), h("thead", {}, h("tr", {}, ["time", "event", "user", "properties"].map((head) => h("th", { scope: "col" }, head)))), rows)), more));
     });
   }
@@ -156,7 +158,7 @@ export async function metrics(root) {
       ]);
       const way = { up: "▲ rising", down: "▼ falling", flat: "flat" };
       fill(facts,
-        card("Trend", null, trend.result ? [h("div.number", {}, way[trend.result.direction]), h("p.faint", {}, `${number(trend.result.slope)} per day, r² ${number(trend.result.r2)}, p ${number(trend.result.p_value)}`)] : h("p.faint", {}, trend.said ?? "Too few samples."), h("p.small.faint", {}, `Latest value: ${number(current.result)}`)),
+        card("Trend", null, trend.result && trend.result.slope !== null ? [h("div.number", {}, way[trend.result.direction]), h("p.faint", {}, `${number(trend.result.slope)} per day, r² ${number(trend.result.r2)}, p ${chance(trend.result.p_value)}`)] : h("p.faint", {}, trend.said ?? "Too few samples."), h("p.small.faint", {}, `Latest value: ${number(current.result)}`)),
         card("Days that stand out", null, odd.result.length ? table("Anomalies", ["day", { text: "value", n: true }, { text: "expected", n: true }, { text: "usual range", n: true }], odd.result.slice(-8).reverse().map((one) => [bucket(one.time, "day"), number(one.value), number(one.expected), `${number(one.low)} … ${number(one.high)}`])) : h("p.faint", {}, odd.said ?? "None in this time range.")));
     });
   }

@@ -13,7 +13,7 @@ function draw(place, points, series, options) {
     const shade = colour(`--c${(n % 8) + 1}`);
     const kind = bars ? { paths: uPlot.paths.bars({ size: [0.72, 60], radius: 0.12 }), fill: shade, width: 0 }
       : { width: 2, fill: several ? undefined : shade + "1c" };
-    return { label: one.name, stroke: shade, points: { show: points.length < 3, fill: shade }, spanGaps: false, value: (_, value) => (value === null || value === undefined ? "" : (options.format ?? number)(value)), ...kind, ...(one.style?.(shade) ?? {}) };
+    return { label: one.name, stroke: shade, points: { show: one.values.filter((value) => value !== null && value !== undefined).length < 3, fill: shade, size: 7 }, spanGaps: false, value: (_, value) => (value === null || value === undefined ? "" : (options.format ?? number)(value)), ...kind, ...(one.style?.(shade) ?? {}) };
   });
   const chart = new uPlot({
     width: Math.max(240, place.clientWidth), height: options.height ?? 270,

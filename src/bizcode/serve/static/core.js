@@ -62,6 +62,7 @@ export function number(value) {
   return size >= 100_000 ? whole.format(value) : size >= 0.1 ? parts.format(value) : fine.format(value);
 }
 export const percent = (share, digits = 1) => (share === null || share === undefined ? "–" : `${(share * 100).toFixed(digits)} %`);
+export const chance = (p) => (p === null || p === undefined ? "" : p < 0.0001 ? "< 0.0001" : number(p));
 export const signed = (share) => (share === null || share === undefined ? "–" : `${share > 0 ? "+" : share < 0 ? "−" : ""}${Math.abs(share * 100).toFixed(1)} %`);
 export function elapsed(seconds) {
   if (seconds === null || seconds === undefined) return "–";
@@ -107,13 +108,13 @@ export function change(comparison) {
 // parts of pages
 
 export function spark(values, before = []) {
-  const plain = (list) => list.map((value) => (value === null ? 0 : value));
-  const known = plain(values), older = plain(before);
-  if (known.length < 2) return h("div.spark");
-  const low = Math.min(0, ...known, ...older), high = Math.max(...known, ...older, low + 1e-9);
-  const at = (list) => list.map((value, n) => `${((n / (known.length - 1)) * 100).toFixed(2)},${(32 - ((value - low) / (high - low)) * 30).toFixed(2)}`);
+  const known = [...values, ...before].filter((value) => value !== null && value !== undefined);
+  if (values.length < 2 || !known.length) return h("div.spark");
+  const low = Math.min(0, ...known), high = Math.max(...known, low + 1e-9);
+  const line = (list) => list.map((value, n) => (value === null || value === undefined ? "" : `${n && list[n - 1] !== null ? "L" : "M"}${((n / (values.length - 1)) * 100).toFixed(2)},${(32 - ((value - low) / (high - low)) * 30).toFixed(2)}`)).join(" ");
+  const whole = values.every((value) => value !== null);
   return svg("svg", { class: "spark", viewBox: "0 0 100 33", preserveAspectRatio: "none", "aria-hidden": "true" },
-    svg("path", { class: "fill", d: `M0,33 L${at(known).join(" L")} L100,33 Z` }), older.length > 1 ? svg("path", { class: "before", d: `M${at(older).join(" L")}` }) : "", svg("path", { d: `M${at(known).join(" L")}` }));
+    whole ? svg("path", { class: "fill", d: `${line(values).replace("M", "M0,33 L")} L100,33 Z` }) : "", before.length > 1 ? svg("path", { class: "before", d: line(before) }) : "", svg("path", { d: line(values) }));
 }
 
 export const STATUS = { achieved: "good", "on-track": "good", running: "good", ok: "good", started: "good", "at-risk": "warn", paused: "warn", pending: "warn", "off-track": "bad", missed: "bad", firing: "bad", failed: "bad" };
@@ -182,11 +183,7 @@ export function live(parameters, told) {
   const light = h("span.dot", { title: "What is recorded appears at once" }, "live");
   source.onopen = () => light.classList.add("on");
   source.onerror = () => light.classList.remove("on");
-  let known = false; // the first head tells where the log is, not that it has moved
-  for (const [kind, heard] of Object.entries(told)) source.addEventListener(kind, (message) => {
-    if (kind === "head" && !known) known = true;
-    else if (message.data) heard(JSON.parse(message.data));
-  });
+  for (const [kind, heard] of Object.entries(told)) source.addEventListener(kind, (message) => message.data && heard(JSON.parse(message.data)));
   addEventListener("pagehide", () => source.close());
   light.close = () => source.close();
   return light;

@@ -1,6 +1,6 @@
 // Pages that show where things stand: overview, goals, experiments, views, streams, entities, dead letters, connect.
 
-import { admin, api, badge, bar, base, bucket, calmly, card, change, day, empty, fill, given, h, into, keep, live, moment, number, path, percent, pick, RANGES, say, select, signed, spark, svg, table, word } from "./core.js";
+import { admin, api, badge, bar, base, calmly, card, chance, change, day, empty, fill, given, h, into, keep, live, moment, number, path, percent, pick, RANGES, say, select, signed, spark, svg, table, word } from "./core.js";
 import { chart } from "./chart.js";
 
 const KIND = { achieved: "good", "on-track": "good", "at-risk": "warn", "off-track": "bad", missed: "bad" };
@@ -18,9 +18,12 @@ function goal(one) {
 export async function overview(root) {
   let since = given("since", "28d"), chosen = "";
   const out = h("div.stack"), tools = document.getElementById("tools");
+  let seen = Infinity, newest = 0;
   const run = () => into(out, async () => {
     keep({ since: since === "28d" ? undefined : since });
     const found = (await api("/overview", { since })).result;
+    seen = found.position;
+    look();
     const tile = (name, kind, link, comparison, values, below) => h("a.card.tile", { href: link, "data-name": name }, h("div.name", {}, h("b", {}, name), h("span.small", {}, kind)), h("div.number", { "data-value": comparison.current }, number(comparison.current)), h("div", {}, change(comparison), below), spark(values.map((one) => one.value.current), values.map((one) => one.value.previous)));
     const running = found.experiments.map((one) => h("tr.link", { onclick: () => { location.href = `${base}/experiments`; } }, h("td", {}, h("a", { href: `${base}/experiments` }, one.name)), h("td", {}, one.value ? one.value.verdict : h("span.faint", {}, one.reason)), h("td.n", {}, one.value ? number(Object.values(one.value.variants).reduce((sum, variant) => sum + variant.users, 0)) : "")));
     const firing = found.alerts.filter((one) => one.state !== "ok");
@@ -43,7 +46,8 @@ export async function overview(root) {
         found.alerts.length ? card("Alerts", null, table("Alerts", ["alert", "watches", "state"], found.alerts.map((one) => [one.name, one.metric, badge(one.enabled ? one.state : "off")]))) : null));
     if (all.length) draw(chosen);
   });
-  fill(tools, live({}, { head: calmly(run, 3000) }), pick("Time range", RANGES.filter(([value]) => value), since, (value) => { since = value; run(); }));
+  const again = calmly(run, 3000), look = () => newest > seen && again();
+  fill(tools, live({}, { head: ({ position }) => { newest = position; look(); } }), pick("Time range", RANGES.filter(([value]) => value), since, (value) => { since = value; run(); }));
   fill(root, out);
   await run();
 }
@@ -89,7 +93,7 @@ export async function experiments(root) {
       fill(place, h("p", { style: { "font-size": "16px", "margin-bottom": "4px" } }, h("b", {}, result.verdict)),
         h("p.faint.small", { style: { "margin-bottom": "12px" } }, `${result.goal ?? "no goal"}; ${number(Math.floor(result.days))} days${result.needed_sample_size ? `; about ${number(result.needed_sample_size)} users per variant would settle the difference seen` : ""}`),
         table("Results", ["variant", { text: "users", n: true }, { text: rated ? "conversions" : "with the goal", n: true }, { text: rated ? "rate" : "mean", n: true }, { text: "lift", n: true }, "95 % interval", { text: "p", n: true }, { text: "p, any time", n: true }, { text: "beats", n: true }],
-          rows.map(([name, one], n) => [h("span", {}, name, n === 0 ? h("span.faint.small", {}, " control") : null, result.winner === name ? [" ", h("span.badge.good", {}, "winner")] : null), number(one.users), number(one.conversions), rated ? percent(one.rate, 2) : number(one.mean), n ? signed(one.lift) : "", shape(one), one.p_value === null ? "" : number(one.p_value), one.p_sequential === null ? "" : number(one.p_sequential), one.chance_to_beat === null ? "" : percent(one.chance_to_beat)])),
+          rows.map(([name, one], n) => [h("span", {}, name, n === 0 ? h("span.faint.small", {}, " control") : null, result.winner === name ? [" ", h("span.badge.good", {}, "winner")] : null), number(one.users), number(one.conversions), rated ? percent(one.rate, 2) : number(one.mean), n ? signed(one.lift) : "", shape(one), chance(one.p_value), chance(one.p_sequential), one.chance_to_beat === null ? "" : percent(one.chance_to_beat)])),
         result.warnings.map((warning) => h("p.notice", { style: { "margin-top": "10px" } }, warning)), h("div", { style: { "margin-top": "12px" } }, daily));
     });
     return card(info.name, h("span.small.faint", {}, info.started ? `since ${day(info.started)}  ` : "", badge(info.status)), place);
