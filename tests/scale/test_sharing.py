@@ -177,3 +177,18 @@ def test_a_fork_goes_on_with_connections_of_its_own(url):
     assert log.append([Draft("event", "Signup", 2, "{}")])[0].position == 3
     assert log.check() == []
     log.close()
+
+
+def test_clocks_that_differ_between_machines_change_no_order(url):
+    early, late = ManualClock("2020-01-01"), ManualClock("2024-01-01")
+    with Business(url, clock=late, worker=False) as one, Business(url, clock=early, worker=False) as two:
+        seen: list[int] = []
+        one.track.Signup.subscribe(lambda event: seen.append(event.n), name="follower", since="start")
+        for n in range(10):
+            (one, two)[n % 2].track.Signup(n=n)
+            one.Order("o1").append("paid", n=n) if n % 2 else two.Order("o1").append("paid", n=n)
+        one.drain()
+        assert seen == list(range(10))
+        assert [event.n for event in two.Order("o1").events().run()] == list(range(10))
+        assert [event.timestamp.year for event in one.Order("o1").events().run()] == [2020, 2024] * 5
+        assert one.track.Signup.count().run() == two.track.Signup.count().run() == 10

@@ -106,7 +106,7 @@ class Transaction(Reader, Protocol):
 
     def erase(self, positions: Iterable[int]) -> int:
         """Remove records for good, tail and entity events alike, with their ids; how many there were.
-        Versions of what remains don't change. The bytes are overwritten."""
+        Versions of what remains don't change. The bytes are overwritten, at the latest by `vacuum`."""
         ...
 
 

@@ -62,6 +62,9 @@ class PostgresLog(Writing):
 
     A question is asked again if its connection was lost, for ten seconds. So is an append, unless the server
     says that it was stored. A transaction is not repeated: StorageError says that nothing of it was stored.
+
+    What is erased is gone for every reader at once; its bytes leave the tables with the next `vacuum`, which
+    `forget` does, since the server can't overwrite a row in its place.
     """
 
     def __init__(self, server: Server, durability: str = "commit") -> None:

@@ -83,8 +83,6 @@ class Session:
         self.generations: dict[str, int] = {}
         self.dirty: set[str] = set()
         """Spaces written to since `begin`."""
-        self.scrub = False
-        """Something was erased in this transaction."""
         self.failure: StorageError | None = None
         key = server.key("write")
         self._begin = f"begin; select * from begin_write({key}, '{token}')".encode()
@@ -95,7 +93,6 @@ class Session:
         """Wait for the lock and look at what may have changed. Raises Gone."""
         self.dirty.clear()
         self.failure = None
-        self.scrub = False
         self._pending.clear()
         try:
             cursor = self.connection.execute(self._begin)
@@ -295,5 +292,4 @@ class PostgresTransaction(Reads):
         count = self._execute(_ERASE, (wanted,)).rowcount
         self._execute(_REMEMBER, (wanted, self._session.head))
         self._execute(_FLOOR, (self._session.head,))
-        self._session.scrub = True
         return count

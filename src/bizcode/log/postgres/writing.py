@@ -218,8 +218,6 @@ class Writing:
                     raise
                 finally:
                     tx.end()
-                if session.scrub:
-                    self._wipe(full=True)
             finally:
                 self._owner = 0
         self._call_next()
@@ -235,12 +233,12 @@ class Writing:
         with self._turn, self._lock:
             self._owner = _ident()
             try:
-                self._wipe(full=True)
+                self._wipe()
             finally:
                 self._owner = 0
         self._call_next()
 
-    def _wipe(self, full: bool) -> None:
+    def _wipe(self) -> None:
         """Write the tables anew without what was deleted. The server's write-ahead log and backups of it
         hold the old bytes until they are recycled."""
         connection = self._pool.take()
@@ -248,7 +246,7 @@ class Writing:
             connection.execute(f"set lock_timeout = '{VACUUM}'")
             for table in ("records", "ids", "kv"):
                 try:
-                    connection.execute(f"vacuum ({'full' if full else 'truncate'}) {table}")
+                    connection.execute(f"vacuum (full) {table}")
                 except psycopg.errors.LockNotAvailable:
                     connection.execute(f"vacuum {table}")
         except psycopg.Error as error:
