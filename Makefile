@@ -39,7 +39,7 @@ test-scale: setup
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || which initdb >/dev/null || \
 		($(SUDO) apt-get update -qq && DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq postgresql)
 	$(BIN)/python -m pip install --quiet --editable '.[scale]'
-	BIZCODE_SCALE=1 $(BIN)/python -m pytest tests/scale
+	BIZCODE_SCALE=1 $(BIN)/python -m pytest -n 2 --dist worksteal tests/scale
 
 bench: setup
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
