@@ -1,4 +1,4 @@
-"""The Python blocks of the pages on measures and goals run, in order."""
+"""The Python blocks of the pages on the namespaces run, in order."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bizcode import Business, ManualClock, this
 DOCS = Path(__file__).parents[1] / "docs"
 
 
-@pytest.mark.parametrize("page", ["measure.md", "goal.md"])
+@pytest.mark.parametrize("page", ["goal.md", "measure.md", "streams.md", "track.md", "views.md"])
 def test_every_block_runs(page):
     blocks = re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
     assert len(blocks) >= 2
