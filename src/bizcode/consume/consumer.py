@@ -335,7 +335,8 @@ class Consumer:
                 if not pause(self.backoff * 4 ** (attempts - 1)) or self.stopped:
                     return None
 
-    def _attempt(self, record: Any, position: int) -> bool:
+    def _called(self, record: Any) -> UnitOfWork:
+        """The unit of what the function wrote for a record, yet to be committed; gone if it raises."""
         assert self.function is not None
         unit = UnitOfWork(self.store.log)
         token = unit.enter()
@@ -346,6 +347,10 @@ class Consumer:
             raise
         finally:
             unit.leave(token)
+        return unit
+
+    def _attempt(self, record: Any, position: int) -> bool:
+        unit = self._called(record)
         if unit.empty:
             unit.discard()
             return False
@@ -415,15 +420,6 @@ class Consumer:
 
     def _again(self, record: Any, id: str) -> None:
         """Take a dead letter once more; it is gone in the transaction of its effects."""
-        assert self.function is not None
-        unit = UnitOfWork(self.store.log)
-        token = unit.enter()
-        try:
-            call(self.function, record)
-        except BaseException:
-            unit.discard()
-            raise
-        finally:
-            unit.leave(token)
+        unit = self._called(record)
         unit.put("dead", id, None)
         self._commit(unit)
