@@ -135,14 +135,10 @@ class _Sum(Accumulator):
                 state[2] = _partials(partials, ()) or [0.0]
 
     def many(self, state: Any, values: Sequence[Any], times: Sequence[int], orders: Sequence[int]) -> None:
-        if not values:
-            return
-        if type(values[0]) is int and all(type(value) is int for value in values):
-            state[0] += len(values)
-            state[1] = _int(_big(state[1]) + sum(values))
+        if all(type(value) is int for value in values):
+            self.column(state, values, times, orders, "int")
         elif all(type(value) is float for value in values):
-            state[0] += len(values)
-            state[2] = _partials(state[2], values) or [0.0]
+            self.column(state, values, times, orders, "double")
         else:
             for value in values:
                 self.add(state, value, 0, 0)
