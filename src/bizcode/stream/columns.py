@@ -254,9 +254,9 @@ def _retractions(session: Session, pattern: Pattern, after: int, until: int) -> 
     return bool(session.fetch(f"SELECT 1 FROM ({relation.sql}) LIMIT 1", parameters))
 
 
-def slices(codes: Any) -> tuple[Sequence[int], Sequence[int]]:
-    """Where the runs of equal numbers begin and end."""
+def slices(cut: Any) -> tuple[Sequence[int], Sequence[int]]:
+    """Where runs of rows begin and end; `cut` says of every row but the first whether a run begins there."""
     import numpy
 
-    starts = numpy.flatnonzero(numpy.concatenate(([True], codes[1:] != codes[:-1])))
-    return starts.tolist(), [*starts[1:].tolist(), len(codes)]
+    starts = numpy.concatenate(([0], numpy.flatnonzero(cut) + 1)).tolist()
+    return starts, [*starts[1:], len(cut) + 1]

@@ -10,17 +10,14 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from .. import when
-from ..consume import Consumer, Subscription
-from ..consume.consumer import RANGE
+from ..consume import Subscription
 from ..errors import AlreadyExists, InvalidName, InvalidQuery
 from ..plan.aggregation import Aggregation
 from ..plan.condition import And, conditions
 from ..query import Lazy
 from ..query.reach import describe
-from ..unit import UnitOfWork
 from .columns import columnar
-from .element import Element
-from .runtime import Runtime, pattern_of
+from .running import follow, over_history
 from .sinks import value_field
 from .steps import (
     Aggregate,
@@ -36,7 +33,6 @@ from .steps import (
     Throttle,
     Window,
 )
-from .vectorised import Vectorised
 from .windows import make
 
 if TYPE_CHECKING:
@@ -273,7 +269,7 @@ class Pipeline:
                 tx.clear(f"stream:{name}")
                 tx.delete("consumer", f"stream:{name}")
             tx.put("define:stream", name, orjson.dumps({"text": text, "state": "running"}))
-        self._follow(name, since, durable=True, collect=None)
+        follow(self, name, since, durable=True)
         return replace(self, name=name)
 
     def stop(self) -> Pipeline:
@@ -294,7 +290,7 @@ class Pipeline:
         self._check()
         name = self.name or f"subscription-{uuid.uuid4().hex[:12]}"
         made = replace(self, steps=(*self.steps, Sink("function", "subscribe", function=fn)))
-        made._follow(name, None, durable=self.name is not None, collect=None)
+        follow(made, name, None, durable=self.name is not None)
         consumers = self.store.consumers
 
         def end() -> None:
@@ -307,21 +303,6 @@ class Pipeline:
         """The same as subscribe."""
         return self.subscribe(fn)
 
-    def _follow(self, name: str, since: Any, durable: bool, collect: Any) -> Consumer:
-        full = f"stream:{name}"
-        runtime = Runtime(self, name if durable else None, collect)
-        runtime.name = name
-        consumers = self.store.consumers
-        plan = columnar(self)
-        ranges = None if plan is None else Vectorised(runtime, plan).batch
-        consumer = consumers.follow(
-            full, pattern_of(self), since=since, durable=durable, batches=runtime.batch, ranges=ranges
-        )
-        consumer.reload = runtime.state.reload
-        runtime.pause = lambda seconds: consumer.pause is None or consumer.pause(seconds)
-        consumers.tickers(_Clock(full, self.store, runtime, consumer))
-        return consumer
-
     def run(self, since: Any = None) -> Lazy[list[Any]]:
         """The same pipeline over history, to the end, as a bounded query: the final results, sinks left out.
 
@@ -329,43 +310,7 @@ class Pipeline:
             since: only records from then on; None or "start": all.
         """
         self._check()
-        return Lazy(lambda: self._over_history(since), "stream", self.store.engine)
-
-    def _over_history(self, since: Any) -> list[Any]:
-        store = self.store
-        found: list[Element] = []
-        runtime = Runtime(self, None, found.append, sinks=False)
-        low = None if since in (None, "start") else store.engine.range_start(since)
-        unit = UnitOfWork(store.log)
-        token = unit.enter()
-        try:
-            plan = columnar(self)
-            if plan is None:
-                self._one_by_one(runtime, low)
-            else:
-                self._in_ranges(Vectorised(runtime, plan), low)
-            runtime.advance(2**62)
-        finally:
-            unit.leave(token)
-            unit.discard()
-        return _final(found)
-
-    def _one_by_one(self, runtime: Runtime, low: int | None) -> None:
-        pattern = pattern_of(self)
-        gone = {int(key) for key, _ in self.store.log.scan("retracted")}
-        for rows in _history(self.store):
-            for row in rows:
-                if row.position in gone or not pattern.wants(row) or row.kind == "system":
-                    continue
-                if low is None or row.time >= low:
-                    runtime.take(row)
-                    runtime.advance()
-
-    def _in_ranges(self, vectorised: Vectorised, low: int | None) -> None:
-        self.store.log.flush()
-        head = self.store.log.head()
-        for after in range(0, head, RANGE):
-            vectorised.take(after, min(head, after + RANGE), live=False, since=low)
+        return Lazy(lambda: over_history(self, since), "stream", self.store.engine)
 
     def explain(self) -> str:
         """The steps, and how each runs: "columns" in ranges of the log at once, "elements" one by one."""
@@ -378,18 +323,6 @@ class Pipeline:
 
     def __repr__(self) -> str:
         return f"Pipeline({' > '.join(type(step).__name__ for step in self.steps)})"
-
-
-def _history(store: Store) -> Any:
-    store.log.flush()
-    yield from store.segments.rows(0)
-    yield store.log.read(store.segments.catalog().sealed_to)
-
-
-def _final(found: list[Element]) -> list[Any]:
-    """Results without those that a later one corrected."""
-    corrected = {former for element in found for former in element.ids[1:]}
-    return [e.value for e in found if not e.ids or e.ids[0] not in corrected]
 
 
 def _function(fn: Any, what: str) -> Any:
@@ -436,33 +369,3 @@ class _Join:
                 raise InvalidQuery("both sides of a join need a key: .key_by('order_id')")
         join = Join(self.left, self.right, self.kind, self.bound, function)
         return Pipeline(self.left.store, self.left.biz, join)
-
-
-class _Clock:
-    """Moves a stream's watermark with the clock when nothing new comes."""
-
-    def __init__(self, name: str, store: Store, runtime: Runtime, consumer: Consumer) -> None:
-        self.name = name
-        self._store = store
-        self._runtime = runtime
-        self._consumer = consumer
-
-    def due(self) -> int | None:
-        if self._consumer.stopped:
-            return None
-        due = self._runtime.due()
-        if due is None or self._consumer.position < self._store.log.head():
-            return None if due is None else max(due, self._store.now() + 1)
-        return due
-
-    def tick(self, now: int) -> None:
-        with self._consumer.lock:
-            unit = UnitOfWork(self._store.log)
-            token = unit.enter()
-            try:
-                self._runtime.idle(now)
-                self._runtime.advance()
-                self._runtime.state.save(unit)
-            finally:
-                unit.leave(token)
-            unit.commit()

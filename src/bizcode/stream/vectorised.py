@@ -146,7 +146,7 @@ class Vectorised:
             codes = found.codes[fast]
             order = _sorted(codes, panes)
             fast, panes, codes = fast[order], panes[order], codes[order]
-            begins, stops = slices(_paired(codes, panes))
+            begins, stops = slices((codes[1:] != codes[:-1]) | (panes[1:] != panes[:-1]))
             add = self._adder(found, fast)
             spans = zip(
                 codes[begins].tolist(),
@@ -213,9 +213,7 @@ class Vectorised:
         fast = ~slow
         left, codes, times = rows[fast], codes[fast], times[fast]
         if len(left):
-            cut = numpy.concatenate(([True], (codes[1:] != codes[:-1]) | (times[1:] - times[:-1] >= gap)))
-            begins = numpy.flatnonzero(cut).tolist()
-            stops = [*begins[1:], len(left)]
+            begins, stops = slices((codes[1:] != codes[:-1]) | (times[1:] - times[:-1] >= gap))
             add = self._adder(found, left)
             for low, high in zip(begins, stops, strict=True):
                 key = found.keys[codes[low]]
@@ -301,14 +299,6 @@ class Vectorised:
                     fold.column(state, values[low:high], times[low:high], orders[low:high], reading)
 
         return add
-
-
-def _paired(codes: Any, panes: Any) -> Any:
-    """A number that changes where either does, of rows sorted by both."""
-    import numpy
-
-    changed = (codes[1:] != codes[:-1]) | (panes[1:] != panes[:-1])
-    return numpy.concatenate(([0], numpy.cumsum(changed)))
 
 
 def _sorted(codes: Any, times: Any) -> Any:

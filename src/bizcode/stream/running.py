@@ -1,0 +1,120 @@
+"""Running a pipeline: as a consumer that follows the log, or over history to its end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from ..consume import Consumer
+from ..consume.consumer import RANGE
+from ..record import Stored
+from ..unit import UnitOfWork
+from .columns import columnar
+from .element import Element
+from .runtime import Runtime, pattern_of
+from .vectorised import Vectorised
+
+if TYPE_CHECKING:
+    from ..store import Store
+    from .pipeline import Pipeline
+
+__all__ = ["follow", "over_history"]
+
+
+def follow(pipeline: Pipeline, name: str, since: Any, durable: bool) -> Consumer:
+    """Run a pipeline from now on, or from `since`, in this process; durable, its state is kept by its name."""
+    full = f"stream:{name}"
+    runtime = Runtime(pipeline, name if durable else None)
+    runtime.name = name
+    consumers = pipeline.store.consumers
+    plan = columnar(pipeline)
+    ranges = None if plan is None else Vectorised(runtime, plan).batch
+    consumer = consumers.follow(
+        full, pattern_of(pipeline), since=since, durable=durable, batches=runtime.batch, ranges=ranges
+    )
+    consumer.reload = runtime.state.reload
+    runtime.pause = lambda seconds: consumer.pause is None or consumer.pause(seconds)
+    consumers.tickers(_Clock(full, pipeline.store, runtime, consumer))
+    return consumer
+
+
+def over_history(pipeline: Pipeline, since: Any) -> list[Any]:
+    """The final results over everything up to now, or from `since` on; sinks are left out."""
+    store = pipeline.store
+    found: list[Element] = []
+    runtime = Runtime(pipeline, None, found.append, sinks=False)
+    low = None if since in (None, "start") else store.engine.range_start(since)
+    unit = UnitOfWork(store.log)
+    token = unit.enter()
+    try:
+        plan = columnar(pipeline)
+        if plan is None:
+            _one_by_one(runtime, low)
+        else:
+            _in_ranges(store, Vectorised(runtime, plan), low)
+        runtime.advance(2**62)
+    finally:
+        unit.leave(token)
+        unit.discard()
+    return _final(found)
+
+
+def _one_by_one(runtime: Runtime, low: int | None) -> None:
+    pattern = pattern_of(runtime.pipeline)
+    gone = {int(key) for key, _ in runtime.store.log.scan("retracted")}
+    for rows in _history(runtime.store):
+        for row in rows:
+            if row.position in gone or not pattern.wants(row) or row.kind == "system":
+                continue
+            if low is None or row.time >= low:
+                runtime.take(row)
+                runtime.advance()
+
+
+def _in_ranges(store: Store, vectorised: Vectorised, low: int | None) -> None:
+    store.log.flush()
+    head = store.log.head()
+    for after in range(0, head, RANGE):
+        vectorised.take(after, min(head, after + RANGE), live=False, since=low)
+
+
+def _history(store: Store) -> Iterator[list[Stored]]:
+    store.log.flush()
+    yield from store.segments.rows(0)
+    yield store.log.read(store.segments.catalog().sealed_to)
+
+
+def _final(found: list[Element]) -> list[Any]:
+    """Results without those that a later one corrected."""
+    corrected = {former for element in found for former in element.ids[1:]}
+    return [e.value for e in found if not e.ids or e.ids[0] not in corrected]
+
+
+class _Clock:
+    """Moves a stream's watermark with the clock when nothing new comes."""
+
+    def __init__(self, name: str, store: Store, runtime: Runtime, consumer: Consumer) -> None:
+        self.name = name
+        self._store = store
+        self._runtime = runtime
+        self._consumer = consumer
+
+    def due(self) -> int | None:
+        if self._consumer.stopped:
+            return None
+        due = self._runtime.due()
+        if due is None or self._consumer.position < self._store.log.head():
+            return None if due is None else max(due, self._store.now() + 1)
+        return due
+
+    def tick(self, now: int) -> None:
+        with self._consumer.lock:
+            unit = UnitOfWork(self._store.log)
+            token = unit.enter()
+            try:
+                self._runtime.idle(now)
+                self._runtime.advance()
+                self._runtime.state.save(unit)
+            finally:
+                unit.leave(token)
+            unit.commit()
