@@ -181,7 +181,7 @@ def test_calendar_periods_begin_in_the_business_timezone():
 
 @pytest.mark.parametrize(
     ("text", "end"),
-    [("2024-03-31", "2024-04-01"), ("2024-Q2", "2024-07-01"), ("2024-02", "2024-03-01"), ("2024", "2025-01-01"), (date(2024, 1, 5), "2024-01-06")],
+    [("2024-03-31", "2024-04-01"), ("2024-Q2", "2024-07-01"), ("2024-02", "2024-03-01"), ("2024", "2025-01-01"), (2024, "2025-01-01"), (date(2024, 1, 5), "2024-01-06")],
 )  # fmt: skip
 def test_a_deadline_is_the_end_of_its_period(text, end):
     assert when.deadline(text, BERLIN) == at(end, BERLIN)

@@ -352,11 +352,14 @@ _YEAR = re.compile(r"(\d{4})")
 
 
 def deadline(value: Any, tz: ZoneInfo) -> int:
-    """The end (exclusive) of a date, "2024-Q2", "2024-06" or "2024"; of an instant with a time of day, that instant.
+    """The end (exclusive) of a date, "2024-Q2", "2024-06", "2024" or 2024; of an instant with a time of day, that
+    instant.
 
     Raises:
         InvalidTime: any other form.
     """
+    if isinstance(value, int) and 1000 <= value <= 9999:
+        value = str(value)
     if isinstance(value, str):
         text = value.strip()
         if match := _QUARTER.fullmatch(text):

@@ -9,6 +9,7 @@ from bizcode import (
     AlreadyExists,
     Business,
     Conflict,
+    InvalidName,
     InvalidQuery,
     InvalidTime,
     InvalidValue,
@@ -157,6 +158,8 @@ def test_refusals(year):
         biz.goal.define("x", target=biz.track.A.count().reach(4), by="2023")
     with pytest.raises(InvalidTime):
         biz.goal.define("x", target=biz.track.A.count().reach(4), by="someday")
+    with pytest.raises(InvalidName, match="an owner"):
+        biz.goal.define("x", target=biz.track.A.count().reach(4), owner=3)
     with pytest.raises(InvalidQuery):
         biz.goal.define("x", target=5)
     with pytest.raises(InvalidQuery):

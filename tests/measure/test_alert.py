@@ -143,6 +143,45 @@ def test_disable_enable_delete_and_refusals(biz):
         biz.measure.cpu.alert(name="y", above="high")
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"above": float("nan")},
+        {"below": float("inf")},
+        {"above": True},
+        {"above": 90, "resolve_below": 95},
+        {"below": 5, "resolve_above": 3},
+        {"above": 90, "resolve_above": 95},
+        {"below": 5, "resolve_below": 3},
+        {"absent": "5m", "resolve_below": 3},
+        {"above": 90, "resolve_below": "low"},
+        {"above": 90, "notify": 3},
+        {"above": 90, "resolve": "slack"},
+        {"above": 90, "by": 3},
+        {"above": 90, "by": ["host", 3]},
+        {"above": 90, "by": [""]},
+    ],
+)
+def test_options_that_can_not_be_meant_are_refused_and_nothing_is_defined(biz, options):
+    with pytest.raises(InvalidQuery, match=rf"{list(options)[-1]}="):
+        biz.measure.cpu.alert(name="x", **options)
+    assert biz.alerts.list().run() == []
+
+
+def test_an_incident_is_not_over_while_the_other_limit_is_passed(biz):
+    over = []
+    alert = biz.measure.cpu.alert(name="x", above=90, below=5, resolve_below=80, resolve=over.append)
+    for value in (95, 3):
+        biz.measure.cpu(value)
+        biz.drain()
+    assert alert.state == "firing"
+    assert not over
+    biz.measure.cpu(50)
+    biz.drain()
+    assert alert.state == "ok"
+    assert len(over) == 1
+
+
 def test_a_notification_that_fails_is_retried_then_a_dead_letter(biz):
     calls = []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -40,9 +41,6 @@ def _condition(condition: Any, above: Any, below: Any) -> tuple[Callable[[Any], 
                 f"condition= is a function of the value or an expression like this.value > 90, not {condition!r}"
             )
         return (lambda value: bool(condition(value))), describe(condition)
-    for name, limit in (("above", above), ("below", below)):
-        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, (int, float))):
-            raise InvalidQuery(f"{name}= takes a number, not {limit!r}")
     if not given:
         return (lambda _: False), ""
 
@@ -52,6 +50,32 @@ def _condition(condition: Any, above: Any, below: Any) -> tuple[Callable[[Any], 
     return holds, " or ".join(
         f"{name} {limit:g}" for name, limit in (("above", above), ("below", below)) if limit is not None
     )
+
+
+def _check_limits(condition: Any, **limits: float | None) -> None:
+    """Raises InvalidQuery for a limit that is no number, and for one to resolve at that can't end the incident."""
+    for name, limit in limits.items():
+        number = isinstance(limit, (int, float)) and not isinstance(limit, bool)
+        if limit is not None and not (number and isfinite(limit)):
+            raise InvalidQuery(f"{name}= takes a number, not {limit!r}")
+    above, below = limits["above"], limits["below"]
+    resolve_below, resolve_above = limits["resolve_below"], limits["resolve_above"]
+    if condition is None:
+        if resolve_below is not None and (above is None or resolve_below > above):
+            raise InvalidQuery(
+                f"resolve_below={resolve_below!r} goes with above=, and is at most that: {above!r}"
+            )
+        if resolve_above is not None and (below is None or resolve_above < below):
+            raise InvalidQuery(
+                f"resolve_above={resolve_above!r} goes with below=, and is at least that: {below!r}"
+            )
+
+
+def _tags(by: Any) -> tuple[str, ...]:
+    found = (by,) if isinstance(by, str) else () if by is None else by
+    if not isinstance(found, (list, tuple)) or not all(isinstance(tag, str) and tag for tag in found):
+        raise InvalidQuery(f'by= takes the name of a tag or a list of them, like by=["host"], not {by!r}')
+    return tuple(found)
 
 
 def define(
@@ -82,18 +106,25 @@ def define(
         InvalidQuery: no condition, or one that can't be used. AlreadyExists: another alert has that name.
         InvalidTime.
     """
+    _check_limits(
+        condition, above=above, below=below, resolve_above=resolve_above, resolve_below=resolve_below
+    )
     holds, text = _condition(condition, above, below)
     if not text and absent is None:
         raise InvalidQuery("an alert needs a condition: condition=, above=, below= or absent=")
     if isinstance(min_samples, bool) or not isinstance(min_samples, int) or min_samples < 0:
         raise InvalidQuery(f"min_samples= is a whole number of at least 0, not {min_samples!r}")
 
+    for option, function in (("notify", notify), ("resolve", resolve)):
+        if function is not None and not callable(function):
+            raise InvalidQuery(f"{option}= is a function of the AlertEvent, not {function!r}")
+
     def cleared(value: Any) -> bool:
-        if resolve_below is None and resolve_above is None:
-            return not holds(value)
-        below_ = resolve_below is None or value < resolve_below
-        above_ = resolve_above is None or value > resolve_above
-        return below_ and above_
+        return (
+            not holds(value)
+            and (resolve_below is None or value < resolve_below)
+            and (resolve_above is None or value > resolve_above)
+        )
 
     def micros(value: Any) -> int | None:
         return None if value is None else when.exact(value)
@@ -107,7 +138,7 @@ def define(
         micros(absent),
         min_samples,
     )
-    tags = tuple([by] if isinstance(by, str) else by or ())
+    tags = _tags(by)
     full = values.name(name, "an alert") if name is not None else f"{metric} {text or 'absent'}"
     made = {
         "metric": metric,

@@ -65,6 +65,7 @@ class Goals:
             InvalidTime: a deadline that can't be read or is in the past.
         """
         name = values.name(name, "a goal")
+        owner = None if owner is None else values.name(owner, "an owner")
         found = self._checked(target, targets)
         deadline = self._deadline(by, name)
         made = {
@@ -113,8 +114,8 @@ class Goals:
         draft, _ = self._store.writer.draft(SYSTEM, "goal", {"goal": name, "change": what, **made})
         tx.append([draft])
 
-    def _kept(self, name: str) -> dict[str, Any]:
-        kept = self._store.log.get("define:goal", name)
+    def _kept(self, name: str, reader: Any = None) -> dict[str, Any]:
+        kept = (reader or self._store.log).get("define:goal", name)
         if kept is None:
             known = ", ".join(self._store.log.cached("define:goal")) or "none"
             raise NotFound(f"there is no goal {name!r}; defined are: {known}")
@@ -267,18 +268,20 @@ class GoalDoor:
         if target is not None or targets is not None:
             found = goals._checked(target, targets)
         deadline = goals._deadline(by, self.name) if by is not None else None
-        made = goals._kept(self.name)
-        if found is not None:
-            made |= {
-                "labels": [r.label for r in found],
-                "numbers": [r.target for r in found],
-                "targets": [spec_of_reach(r) for r in found],
-            }
-        if by is not None:
-            made["by"] = deadline
         if owner is not None:
-            made["owner"] = owner
+            values.name(owner, "an owner")
         with goals._store.log.transaction() as tx:
+            made = goals._kept(self.name, tx)
+            if found is not None:
+                made |= {
+                    "labels": [r.label for r in found],
+                    "numbers": [r.target for r in found],
+                    "targets": [spec_of_reach(r) for r in found],
+                }
+            if by is not None:
+                made["by"] = deadline
+            if owner is not None:
+                made["owner"] = owner
             goals._write(tx, self.name, made, "updated")
         if found is not None:
             goals._targets[self.name] = found
@@ -294,10 +297,10 @@ class GoalDoor:
 
     def _turn(self, before: str, after: str) -> GoalDoor:
         goals = self._goals
-        made = goals._kept(self.name)
-        if made["state"] != before:
-            raise Conflict(f"the goal {self.name!r} is {made['state']} already")
         with goals._store.log.transaction() as tx:
+            made = goals._kept(self.name, tx)
+            if made["state"] != before:
+                raise Conflict(f"the goal {self.name!r} is {made['state']} already")
             goals._write(tx, self.name, {**made, "state": after}, after)
         return self
 
