@@ -298,3 +298,53 @@ def test_a_condition_on_one_step_only_whatever_was_written_first(biz):
     first = biz.step("Purchase").where(plan="pro", user_id__in=["u1", "u2"])
     for steps in (["View", first], [first, "View"], [first, "Other", biz.step("View").where(plan="free")]):
         assert biz.track.funnel(steps).run().steps[0].count > 0
+
+
+def test_users_whose_hashes_are_the_same_are_told_apart(history, monkeypatch):
+    from bizcode.engine import funnel_rows
+
+    query = history.biz.track.funnel(["A", "B", "C"]).within("10h").exclude("X", after=1, before=2).by("p")
+    split, listed = query.run(), query.users(2).run()
+    monkeypatch.setattr(funnel_rows, "HASH", "hash(length(u))")
+    assert query.run() == split
+    assert query.users(2).run() == listed
+
+
+def test_the_counted_attempt_is_the_one_that_following_each_attempt_finds(history):
+    from bizcode.engine import funnel as sql
+    from bizcode.engine.ordered import each_attempt
+    from bizcode.plan.sql import Parameters
+
+    rng, biz = history.rng, history.biz
+    for _ in range(25):
+        steps = rng.choices("ABCD", k=rng.randrange(1, 5))
+        query = biz.track.funnel(steps)
+        if rng.random() < 0.8:
+            query = query.within(f"{rng.choice([0, 3, 10, 40]) * 3600 + 1}s")
+        if rng.random() < 0.4:
+            query = query.since(START + timedelta(hours=rng.randrange(40)))
+        if rng.random() < 0.3:
+            query = query.hold("cart")
+        while len(steps) > 1 and rng.random() < 0.5:
+            after = rng.randrange(1, len(steps))
+            query = query.exclude(
+                rng.choice("XAC"), after=after, before=rng.randrange(after + 1, len(steps) + 1)
+            )
+        query = query.by("p", attribution=rng.choice(["first", "last", len(steps)]))
+        with biz.store.engine.session() as session:
+            parameters = Parameters()
+            rows = sql.Rows(session, query.plan, parameters)
+            rows.materialize(parameters)
+            chained, _ = sql.attempts(session, query.plan, parameters, rows)
+            wanted = ["u", "level", *(f"t{n}" for n in range(1, len(steps) + 1)), "g0"]
+            ask = f"SELECT {', '.join(wanted)} FROM ({{}}) ORDER BY u"
+            each = sql._best(rows, each_attempt(rows))
+            assert session.fetch(ask.format(chained)) == session.fetch(ask.format(each)), query.plan
+
+
+def test_an_unordered_attempt_that_starts_without_the_property_is_split_as_none(biz):
+    biz.track.A(user_id="u")
+    biz.track.A(user_id="u", plan="pro")
+    biz.track.B(user_id="u", plan="pro")
+    found = biz.track.funnel(["A", "B"]).within("1h").unordered().by("plan").run()
+    assert {plan: [step.count for step in funnel] for plan, funnel in found.items()} == {None: [1, 1]}

@@ -9,7 +9,7 @@ from ..plan.sql import Parameters
 from ..record import EVENT
 from . import buckets
 from .engine import Session
-from .funnel import extents
+from .funnel_rows import extents
 from .relation import Column, Relation
 
 __all__ = ["cohorts"]

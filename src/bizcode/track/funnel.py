@@ -192,7 +192,7 @@ class FunnelQuery(Query[Any]):
             found.materialize(parameters)
             statement, parameters, relation = self._statement(session, parameters, found)
             rows = session.fetch(statement, parameters)
-            warnings = self._warnings(session, found)
+            warnings = self._warnings(session)
             if not self.plan.by:
                 return self._funnel(rows[0] if rows else None, warnings)
             return self._split(session, relation, rows, warnings)
@@ -223,11 +223,11 @@ class FunnelQuery(Query[Any]):
             statement, parameters, _ = self._statement(session, Parameters())
         return shown(statement, parameters.values)
 
-    def _warnings(self, session: Session, rows: sql.Rows) -> list[str]:
+    def _warnings(self, session: Session) -> list[str]:
         if self.plan.order != "ordered":
             return []
         found = []
-        for first, both, other_way in sql.reversed_steps(session, self.plan, rows):
+        for first, both, other_way in sql.reversed_steps(session, self.plan):
             if both and other_way * 2 > both:
                 one, other = (self.plan.steps[first - 1].title, self.plan.steps[first].title)
                 found.append(
@@ -322,9 +322,12 @@ class UsersQuery(Query[list[str]]):
 
         return replace(self, rows_limit=check_count(n, "limit"))
 
-    def _statement(self, session: Session) -> tuple[str, Parameters]:
+    def _statement(self, session: Session, *, kept: bool = True) -> tuple[str, Parameters]:
         parameters = Parameters()
-        inner, _ = sql.attempts(session, self.plan, parameters)
+        rows = sql.Rows(session, self.plan, parameters)
+        if kept:
+            rows.materialize(parameters)
+        inner, _ = sql.attempts(session, self.plan, parameters, rows)
         waiting = "FALSE" if self.step == 1 else _open(self.plan, self.step, session.now)
         where = {
             "users": f"r{self.step}",
@@ -336,7 +339,7 @@ class UsersQuery(Query[list[str]]):
     def sql(self) -> str:
         """The SQL that lists them."""
         with self.store.engine.session() as session:
-            statement, parameters = self._statement(session)
+            statement, parameters = self._statement(session, kept=False)
         return shown(self._ordered(statement), parameters.values)
 
     def _ordered(self, statement: str) -> str:
