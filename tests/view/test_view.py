@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from datetime import UTC, datetime
 
 import pytest
 
@@ -152,3 +153,20 @@ def test_list_info_update_drop_and_refusals(biz):
     for bad in (dict(compute={}), dict(compute=dict(n="count")), dict(order_by="nothing"), dict(source=None)):
         with pytest.raises(InvalidQuery):
             define(**bad)
+
+
+def test_an_instant_of_a_streams_windows_stays_one(biz):
+    biz.track.Order({"user_id": "u", "total": 2}, at="2024-03-01T10:01:00Z")
+    biz.track.Order({"user_id": "u", "total": 3}, at="2024-03-01T10:16:00Z")
+    windows = (
+        biz.stream.track.Order.key_by("user_id").window.tumbling("10m").aggregate(total=biz.sum("total"))
+    )
+    biz.view.define(
+        "ends",
+        source=windows,
+        group_by="key",
+        compute={"end": biz.max("window_end"), "all": biz.collect("window_end")},
+    )
+    row = biz.view.ends.get("u").run()
+    assert row.end == datetime(2024, 3, 1, 10, 20, tzinfo=UTC)
+    assert row.all == [datetime(2024, 3, 1, 10, minute, tzinfo=UTC) for minute in (10, 20)]

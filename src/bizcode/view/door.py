@@ -17,7 +17,7 @@ from ..plan.aggregation import Aggregation
 from ..query import Lazy
 from ..query.selection import check_count
 from ..record import Row
-from .compute import arranged, rows
+from .compute import in_order, rows
 from .definition import Definition, condition, from_spec, ordering, to_spec
 from .maintained import Maintained, can_be_maintained
 from .view import ViewDoor, ViewInfo
@@ -36,7 +36,6 @@ class Views:
         self._known: dict[str, Definition] = {}
         self._cache: dict[str, tuple[int, int, int, dict[tuple[Any, ...], Row]]] = {}
         self._maintained: dict[str, Maintained] = {}
-        self._tops: dict[str, tuple[int, dict[tuple[Any, ...], Row]]] = {}
 
     def define(
         self,
@@ -204,26 +203,13 @@ class Views:
         found = self._maintained.get(definition.name)
         if found is None or found.definition is not definition:
             found = self._maintained[definition.name] = Maintained(self._store, definition)
-            self._tops.pop(definition.name, None)
         return found
 
     def _top(self, name: str, staleness: int) -> dict[tuple[Any, ...], Row]:
         definition = self._definition(name)
-        found = self._rows(name, staleness)
-        kept = self._maintained.get(name) if self._store.unit() is None else None
-        if kept is not None and kept.definition is not definition:
-            kept = None
-        known = self._tops.get(name)
-        if kept is not None and known is not None and known[0] == kept.version:
-            return known[1]
-        top = dict(found) if kept is None else {key: found[key] for key in kept.ordered()}
-        if definition.order_by or definition.limit is not None:
-            keys = {id(row): key for key, row in top.items()}
-            ordered = arranged(top.values(), definition.order_by, definition.limit)
-            top = {keys[id(row)]: row for row in ordered}
-        if kept is not None:
-            self._tops[name] = (kept.version, top)
-        return top
+        if self._store.unit() is None and definition.source is not None and can_be_maintained(definition):
+            return self._kept(definition).top(staleness)
+        return in_order(self._rows(name, staleness), definition)
 
     def _row(self, name: str, key: Any, staleness: int) -> Row | None:
         definition = self._definition(name)
@@ -305,7 +291,6 @@ class Views:
         self._known.pop(name, None)
         self._cache.pop(name, None)
         self._maintained.pop(name, None)
-        self._tops.pop(name, None)
 
     def __repr__(self) -> str:
         return "biz.view"

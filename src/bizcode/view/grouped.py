@@ -19,10 +19,10 @@ from ..plan.accumulator import Accumulator, accumulator
 from ..plan.fields import Field, as_field
 from ..plan.select import Dimension, Select
 from ..plan.sql import Parameters
-from ..record import MEASURE
+from ..record import MEASURE, Row
 from .definition import Definition
 
-__all__ = ["Entry", "Key", "entries", "folds_of", "states"]
+__all__ = ["Entry", "Key", "entries", "folds_of", "key_order", "row_of", "states"]
 
 Key = tuple[Any, ...]
 Entry = tuple[Key, int, int, tuple[Any, ...]]
@@ -41,12 +41,36 @@ def folds_of(definition: Definition) -> list[Accumulator]:
     return [accumulator(made) for made in definition.compute.values()]
 
 
+def row_of(definition: Definition, folds: list[Accumulator], key: Key, found: list[Any]) -> Row:
+    """A group's row: its key, and the results of its accumulators' states."""
+    shown = dict(zip(definition.group_by, key, strict=True))
+    for name, fold, state in zip(definition.compute, folds, found, strict=True):
+        shown[name] = fold.result(state)
+    return Row(shown)
+
+
+def key_order(key: Key) -> tuple[Any, ...]:
+    """What groups are sorted by where no order is asked for."""
+    return tuple(
+        (5, 0)
+        if part is None
+        else (0, part)
+        if isinstance(part, bool)
+        else (1, part)
+        if isinstance(part, (int, float))
+        else (2, part)
+        if isinstance(part, str)
+        else (3, str(part))
+        for part in key
+    )
+
+
 def field_of(made: Any, select: Select) -> Field:
     """The field that an aggregation reads; `value` of a measurement is its number."""
     return VALUE if made.field.path == ("value",) and select.kind == MEASURE else made.field
 
 
-def _read(session: Session, definition: Definition, span: tuple[int, int], since: int | None) -> _Read:
+def _read(session: Session, definition: Definition, span: tuple[int, int] | None, since: int | None) -> _Read:
     select = definition.select
     assert select is not None
     if since is not None:
@@ -74,10 +98,11 @@ def _key(session: Session, read: _Read, row: tuple[Any, ...]) -> Key:
 
 
 def states(
-    session: Session, definition: Definition, span: tuple[int, int]
+    session: Session, definition: Definition, span: tuple[int, int] | None = None, since: int | None = None
 ) -> Iterator[tuple[Key, int, list[Any]]]:
-    """(key, records, states) of each group among the records after one position and up to another."""
-    read = _read(session, definition, span, None)
+    """(key, records, states) of each group among the records after one position and up to another (None: all),
+    from an instant on."""
+    read = _read(session, definition, span, since)
     keys = [f"k{n}" for n in range(len(read.dimensions))]
     folds = folds_of(definition)
     values = [_sql(fold, n, read.relation.readings.get(f"x{n}", "")) for n, fold in enumerate(folds)]

@@ -16,8 +16,9 @@ from ..plan.accumulator import Accumulator
 from ..plan.condition import TRUE
 from ..plan.fields import MISSING, as_field, read
 from ..record import Row, record_of
+from .compute import in_order
 from .definition import Definition
-from .grouped import Key, entries, folds_of, states
+from .grouped import Key, entries, folds_of, key_order, row_of, states
 
 if TYPE_CHECKING:
     from ..store import Store
@@ -62,13 +63,13 @@ class Maintained:
         self._by_user = "user" in definition.group_by
         self._lock = threading.RLock()
         self._changes: Any = None
-        self._version = 0
         self._start()
 
     def _start(self) -> None:
         self._groups: dict[Key, _Group] = {}
         self._rows: dict[Key, Row] = {}
         self._sorted: list[Key] | None = None
+        self._top: dict[Key, Row] | None = None
         self._dirty: set[Key] = set()
         self._times: list[tuple[int, int, Key]] = []
         self._of: dict[int, Key] = {}
@@ -77,7 +78,6 @@ class Maintained:
         self._erased: bytes | None = None
         self.position = 0
         self._changes = None
-        self._version += 1
 
     def rebuild(self) -> None:
         """Make it anew from the log."""
@@ -95,16 +95,15 @@ class Maintained:
             self._follow(now)
             return self._rows
 
-    @property
-    def version(self) -> int:
-        """A number that differs after any change of a row."""
-        return self._version
-
-    def ordered(self) -> list[Key]:
-        """The rows' keys in their order."""
-        if self._sorted is None:
-            self._sorted = sorted(self._rows, key=_order)
-        return self._sorted
+    def top(self, staleness: int = 0) -> dict[Key, Row]:
+        """The rows in the view's order, as many as it shows; not to be changed."""
+        with self._lock:
+            found = self.rows(staleness)
+            if self._top is None:
+                if self._sorted is None:
+                    self._sorted = sorted(found, key=key_order)
+                self._top = in_order({key: found[key] for key in self._sorted}, self.definition)
+            return self._top
 
     # following
 
@@ -281,7 +280,7 @@ class Maintained:
             else:
                 self._rows[key] = row
         if self._dirty:
-            self._version += 1
+            self._top = None
             self._dirty = set()
 
     def _row(self, key: Key, group: _Group) -> Row:
@@ -291,22 +290,4 @@ class Maintained:
                 for fold, state, value in zip(self._folds, group.states, values, strict=True):
                     fold.add(state, value, time, position)
             group.stale = False
-        shown = dict(zip(self.definition.group_by, key, strict=True))
-        for name, fold, state in zip(self.definition.compute, self._folds, group.states, strict=True):
-            shown[name] = fold.result(state)
-        return Row(shown)
-
-
-def _order(key: Key) -> tuple[Any, ...]:
-    return tuple(
-        (5, 0)
-        if part is None
-        else (0, part)
-        if isinstance(part, bool)
-        else (1, part)
-        if isinstance(part, (int, float))
-        else (2, part)
-        if isinstance(part, str)
-        else (3, str(part))
-        for part in key
-    )
+        return row_of(self.definition, self._folds, key, group.states)
