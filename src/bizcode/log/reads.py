@@ -12,7 +12,7 @@ from ..errors import StorageError
 from ..record import Stored
 from .schema import COLUMNS
 
-__all__ = ["LAST", "PAGE", "Reads", "Spaces", "ended", "paged", "stored", "upper"]
+__all__ = ["LAST", "PAGE", "Reads", "Spaces", "beyond", "ended", "paged", "stored", "upper"]
 
 HEAD = (
     "select max(ifnull((select max(position) from records), 0), (select value from meta where key = 'floor'))"
@@ -60,8 +60,8 @@ def stored(rows: Iterable[tuple[Any, ...]]) -> list[Stored]:
     return [_new(Stored, row) for row in rows]
 
 
-def upper(prefix: str) -> str | bytes:
-    """The least value that is greater than any text with that prefix, in SQLite's order.
+def upper(prefix: str) -> str | None:
+    """The least text greater than all that begin so, by code points; None if there is none.
 
     >>> upper("Order/")
     'Order0'
@@ -69,9 +69,13 @@ def upper(prefix: str) -> str | bytes:
     for at in range(len(prefix) - 1, -1, -1):
         code = ord(prefix[at])
         if code < 0x10FFFF:
-            code = 0xE000 if code == 0xD7FF else code + 1
-            return prefix[:at] + chr(code)
-    return b""  # any blob is greater than all text
+            return prefix[:at] + chr(0xE000 if code == 0xD7FF else code + 1)
+    return None
+
+
+def beyond(prefix: str) -> str | bytes:
+    """What is greater than any text with that prefix, in SQLite's order."""
+    return upper(prefix) or b""  # any blob is greater than all text
 
 
 class Reads:
@@ -127,7 +131,7 @@ class Reads:
 
     def entities(self, prefix: str, after: str = "", limit: int | None = None) -> list[str]:
         first = not after or after < prefix
-        bounds = (prefix if first else after, upper(prefix), -1 if limit is None else limit)
+        bounds = (prefix if first else after, beyond(prefix), -1 if limit is None else limit)
         return [row[0] for row in self._execute(_ENTITIES_FROM if first else _ENTITIES_AFTER, bounds)]
 
     def get(self, space: str, key: str) -> bytes | None:
@@ -138,7 +142,7 @@ class Reads:
         self, space: str, prefix: str = "", after: str = "", limit: int | None = None
     ) -> list[tuple[str, bytes]]:
         first = not after or after < prefix
-        bounds = (space, prefix if first else after, upper(prefix), -1 if limit is None else limit)
+        bounds = (space, prefix if first else after, beyond(prefix), -1 if limit is None else limit)
         return self._execute(_SCAN_FROM if first else _SCAN_AFTER, bounds).fetchall()
 
     def cached(self, space: str) -> Mapping[str, bytes]:

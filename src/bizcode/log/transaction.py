@@ -15,7 +15,7 @@ from ..record import Draft
 from .connections import BUSY
 from .faults import fault
 from .interface import Appended
-from .reads import HEAD, Reads, Spaces, ended, upper
+from .reads import HEAD, Reads, Spaces, beyond, ended
 
 __all__ = ["Hook", "Session", "SqliteTransaction"]
 
@@ -250,7 +250,7 @@ class SqliteTransaction(Reads):
 
     def clear(self, space: str, prefix: str = "") -> int:
         self._touch(space)
-        self._execute(_CLEAR, (space, prefix, upper(prefix)))
+        self._execute(_CLEAR, (space, prefix, beyond(prefix)))
         return self._session.changed()
 
     # what leaves

@@ -7,9 +7,9 @@ from types import MappingProxyType
 from typing import Any
 
 from ...record import Stored
-from ..reads import LAST, PAGE, Spaces, ended, paged
+from ..reads import LAST, PAGE, Spaces, ended, paged, upper
 from .layout import COLUMNS, HEAD
-from .text import given, kept, upper
+from .text import given, kept
 
 __all__ = ["Reads"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["given", "kept", "upper"]
+__all__ = ["given", "kept"]
 
 
 def kept(text: str) -> str:
@@ -25,16 +25,3 @@ def given(text: str) -> str:
     if "\x01" in text:
         return text.replace("\x01\x01", "\x00").replace("\x01\x02", "\x01")
     return text
-
-
-def upper(prefix: str) -> str | None:
-    """The least text greater than all that begin so, by code points; None if there is none.
-
-    >>> upper("Order/")
-    'Order0'
-    """
-    for at in range(len(prefix) - 1, -1, -1):
-        code = ord(prefix[at])
-        if code < 0x10FFFF:
-            return prefix[:at] + chr(0xE000 if code == 0xD7FF else code + 1)
-    return None

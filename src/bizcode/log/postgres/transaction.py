@@ -11,11 +11,11 @@ import psycopg
 from ...errors import Conflict, StorageError
 from ...record import Draft
 from ..interface import Appended
-from ..reads import Spaces, ended
+from ..reads import Spaces, ended, upper
 from .layout import COLUMNS
 from .reads import Reads
 from .server import Connection, Server, lost
-from .text import kept, upper
+from .text import kept
 
 __all__ = ["Gone", "PostgresTransaction", "Session"]
 
