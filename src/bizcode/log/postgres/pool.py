@@ -62,10 +62,14 @@ class Pool:
             try:
                 return self._server.connect()
             except psycopg.Error as error:
-                pause = next(waits, None) if lost(error, None) else None
-                if pause is None:
-                    raise self._server.fault(error) from error
-                time.sleep(pause)
+                self._wait(waits, error, None)
+
+    def _wait(self, waits: Iterator[float], error: psycopg.Error, connection: Connection | None) -> None:
+        """Until the next attempt. Raises StorageError for an error that no other attempt mends, or at last."""
+        pause = next(waits, None) if lost(error, connection) else None
+        if pause is None:
+            raise self._server.fault(error) from error
+        time.sleep(pause)
 
     @property
     def closed(self) -> bool:
@@ -117,13 +121,8 @@ class Pool:
                 answer = question(connection.execute)
             except psycopg.Error as error:
                 self.drop(connection)
-                if not lost(error, connection):
-                    raise self._server.fault(error) from error
+                self._wait(waits, error, connection)
                 self.clear()
-                pause = next(waits, None)
-                if pause is None:
-                    raise self._server.fault(error) from error
-                time.sleep(pause)
             except BaseException:
                 self.drop(connection)
                 raise
@@ -144,10 +143,7 @@ class Pool:
             except psycopg.Error as error:
                 self.drop(connection)
                 self.clear()
-                pause = next(waits, None) if lost(error, connection) else None
-                if pause is None:
-                    raise self._server.fault(error) from error
-                time.sleep(pause)
+                self._wait(waits, error, connection)
             except BaseException:
                 self.drop(connection)
                 raise
