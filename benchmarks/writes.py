@@ -6,6 +6,9 @@ Raw is the least that stores the same bytes: a table with the same columns and n
 with the same `synchronous`; one INSERT and COMMIT, or `executemany` in one transaction. Repetitions
 of both alternate, so that a busy moment of the machine hits both; the median of them counts.
 The ratio is raw's time by ours, so 1.0 is as fast as raw and more is faster.
+
+Then the same events through `biz.track`, which checks and encodes each and gives an Event back: alone, and with the
+sealing that falls due each 100,000 events, which a worker does behind the program's back.
 """
 
 from __future__ import annotations
@@ -19,6 +22,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import orjson
+
+from bizcode import Business
 from bizcode.log.sqlite import open_log
 from bizcode.record import Draft
 
@@ -99,13 +105,48 @@ def measure(directory: Path, repeat: int) -> list[tuple[str, float, float, float
     return lines
 
 
+def doors(directory: Path, repeat: int) -> list[tuple[str, float, float, float]]:
+    """The same through `biz.track`."""
+    lines: list[tuple[str, float, float, float]] = []
+    events = [{"event": "Signup", "data": orjson.loads(DATA)}] * BATCH
+    for what, every in (("biz.track.batch of 10,000", 10**9), ("the same with its sealing", 100_000)):
+        place = Path(tempfile.mkdtemp(dir=directory))
+        connection = raw(place, "normal")
+        with Business(place / "store", worker=False) as biz:
+            biz.store.segments.seal_rows = every
+
+            def batch(connection: sqlite3.Connection = connection) -> None:
+                connection.execute("begin immediate")
+                connection.executemany(INSERT, [ROW] * BATCH)
+                connection.execute("commit")
+
+            rounds = 10 if every < 10**9 else 1
+            times = compare(batch, lambda biz=biz: biz.track.batch(events), rounds, repeat)
+            lines.append((what, *times, 0.6))
+            if rounds == 1:
+
+                def single(connection: sqlite3.Connection = connection) -> None:
+                    connection.execute("begin immediate")
+                    connection.execute(INSERT, ROW)
+                    connection.execute("commit")
+
+                data = events[0]["data"]
+                times = compare(single, lambda biz=biz, data=data: biz.track.Signup(data), 2_000, repeat)
+                lines.insert(0, ("biz.track.Signup, commit", *times, 0.6))
+        connection.close()
+        shutil.rmtree(place)
+    return lines
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     arguments.add_argument("--directory", type=Path, default=Path.cwd(), help="on the file system to measure")
     arguments.add_argument("--repeat", type=int, default=9)
     given = arguments.parse_args()
     print(f"{'':36}{'raw µs':>12}{'log µs':>12}{'ratio':>8}{'goal':>8}")
-    for what, theirs, ours, goal in measure(given.directory, given.repeat):
+    for what, theirs, ours, goal in measure(given.directory, given.repeat) + doors(
+        given.directory, given.repeat
+    ):
         print(f"{what:36}{theirs:12,.1f}{ours:12,.1f}{theirs / ours:8.2f}{goal:8.1f}")
 
 

@@ -278,10 +278,10 @@ _CLASSES: dict[str, type[Record]] = {
 }
 
 
-def make(kind: str, *args: Any, **kwargs: Any) -> Any:
+def make(kind: str, *fields: Any) -> Any:
     """A Record of that kind from the fields of `_Fields`; built mutable, then frozen by its class,
     which is three times faster than setting frozen fields one by one."""
-    record = _Fields(*args, **kwargs)
+    record = _Fields(*fields)
     record.__class__ = _CLASSES[kind]
     return record
 

@@ -134,6 +134,13 @@ class Writer:
             raise InvalidValue("variant= says which variant of experiment=, which is missing")
         return Draft(kind, name, time, text, user, id, entity, value, experiments, expect), plain
 
+    def plain_draft(
+        self, kind: str, name: str, data: dict[str, Any], now: int
+    ) -> tuple[Draft, dict[str, Any]]:
+        """As `draft`, of properties alone and at a moment that is known: what most of a batch is."""
+        plain, text = values.encode(data, self.tz)
+        return Draft(kind, name, now, text, self.user_of(plain)), plain
+
     def _experiments(
         self, experiment: Any, variant: str | None, user: str | None, data: dict[str, Any]
     ) -> str | None:

@@ -71,10 +71,20 @@ class Track:
         drafts, plains = [], []
         if isinstance(events, (str, bytes, Mapping)):
             raise InvalidValue("batch() takes a list of mappings like {'event': 'PageView', 'data': {...}}")
+        known, now = self._doors, self._store.now()
         with without_collector():
             for n, item in enumerate(events):
                 try:
-                    draft, plain = self._draft(writer, item)
+                    if (
+                        type(item) is dict
+                        and len(item) == 2
+                        and type(data := item.get("data")) is dict
+                        and type(name := item.get("event")) is str
+                        and name in known
+                    ):
+                        draft, plain = writer.plain_draft(EVENT, name, data, now)
+                    else:
+                        draft, plain = self._draft(writer, item)
                 except BizError as error:
                     raise type(error)(f"batch[{n}]: {error}") from error
                 drafts.append(draft)
