@@ -21,6 +21,8 @@ __all__ = ["PENDING", "Tail", "View", "retracted_key"]
 PENDING = 2**62
 """Positions from here on are records of an open transaction."""
 
+RECENT = 256
+
 _COLUMNS = (
     ("position", "BIGINT"),
     ("kind", "VARCHAR"),
@@ -87,6 +89,8 @@ class Tail:
         self._active = 0
         self._trimmed = 0
         self._view: View | None = None
+        self._recent: list[Stored] = []
+        """The newest rows of the table, at most RECENT."""
         self._probes: dict[tuple[str, str | None, tuple[str, ...]], tuple[int, set[str]]] = {}
         columns = ", ".join(f'"{name}" {type}' for name, type in _COLUMNS)
         connection.execute(f"CREATE TABLE {self.table} ({columns})")
@@ -167,6 +171,7 @@ class Tail:
         self._trimmed = 0
         self._state = _State(erased=erased)
         self._probes.clear()
+        self._recent = []
         for key, value in reader.scan("retracted"):
             self._retract(int(key), orjson.loads(value))
         self._identity.load(reader.scan("merge"))
@@ -212,6 +217,7 @@ class Tail:
 
     def _insert(self, rows: list[Stored]) -> None:
         insert(self._connection, self.table, rows)
+        self._recent = [*self._recent, *rows[-RECENT:]][-RECENT:]
 
     def types(
         self, kind: str, name: str | None, paths: list[tuple[str, ...]]
@@ -223,13 +229,17 @@ class Tail:
             behind = {path: found for path, found in known.items() if found[0] < self._state.position}
             if behind:
                 since = min(found[0] for found in behind.values())
-                found_now = probe(
-                    self._connection,
-                    self.table,
-                    list(behind),
-                    f"kind = $1 AND position > {since}" + ("" if name is None else " AND name = $2"),
-                    [kind] if name is None else [kind, name],
-                )
+                if self._recent and self._recent[0].position <= since:
+                    rows = [row for row in self._recent if row.position > since and row.kind == kind]
+                    found_now = types_in([row for row in rows if name in (None, row.name)], list(behind))
+                else:
+                    found_now = probe(
+                        self._connection,
+                        self.table,
+                        list(behind),
+                        f"kind = $1 AND position > {since}" + ("" if name is None else " AND name = $2"),
+                        [kind] if name is None else [kind, name],
+                    )
                 for path, (_, types) in behind.items():
                     types |= found_now[path]
                     self._probes[kind, name, path] = (self._state.position, types)
@@ -245,6 +255,17 @@ _TYPES = {
     "ARRAY": "json",
     "OBJECT": "json",
     "NULL": "null",
+}
+
+
+_PYTHON = {
+    str: "text",
+    int: "int",
+    float: "double",
+    bool: "bool",
+    list: "json",
+    dict: "json",
+    type(None): "null",
 }
 
 
@@ -267,6 +288,25 @@ def probe(
         path: {_TYPES[type] for type in found or () if type is not None}
         for path, found in zip(paths, row, strict=True)
     }
+
+
+def types_in(rows: list[Stored], paths: list[tuple[str, ...]]) -> dict[tuple[str, ...], set[str]]:
+    """The same of a few records that are at hand: a statement takes longer than reading them."""
+    found: dict[tuple[str, ...], set[str]] = {path: set() for path in paths}
+    for row in rows:
+        data = orjson.loads(row.data)
+        for path, types in found.items():
+            value = data
+            for part in path:
+                if isinstance(value, list) and part.isdecimal() and int(part) < len(value):
+                    value = value[int(part)]
+                elif isinstance(value, dict) and part in value:
+                    value = value[part]
+                else:
+                    break
+            else:
+                types.add(_PYTHON[type(value)])
+    return found
 
 
 def insert(connection: Any, table: str, rows: list[Stored]) -> None:
