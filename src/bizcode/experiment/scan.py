@@ -25,6 +25,8 @@ from .goal import Goal
 __all__ = ["Arm", "Exposed", "arms", "daily_arms", "exposed"]
 
 _AFTER = "(g.moment > e.moment OR (g.moment = e.moment AND g.place > e.place))"
+_PLACES = "9223372036854775808::HUGEINT"
+"""More than there are positions: a time and a position are one number, which orders as both do."""
 _Z = 1.959963984540054
 
 
@@ -47,8 +49,8 @@ class Arm:
 
 @dataclass(frozen=True, slots=True)
 class Exposed:
-    """The exposed users, in a temporary table of the session: n, who, variant, moment, place, variants (in how
-    many the user was seen), k (the group, as JSON text). `low` is the first exposure, `middle` the median."""
+    """The exposed users, in a temporary table of the session: n, who, variant, moment, place, single (whether
+    the user was seen in one variant only), k (the group, as JSON text). `low` is the first exposure, `middle` the median."""
 
     table: str
     low: int | None
@@ -77,19 +79,21 @@ def exposed(session: Session, experiment: str, end: int, by: Field | None) -> Ex
     relation = session.relation(select, columns, parameters)
     key = "CAST(NULL AS VARCHAR)"
     if by is not None:
-        key = f"arg_min({_json('k', relation.readings['k'])}, (moment, place))"
+        key = f"arg_min({_json('k', relation.readings['k'])}, first)"
     table = f"exposed_{next(session._tables)}"
     session.cursor.execute(
         f"CREATE OR REPLACE TEMP TABLE {table} AS SELECT row_number() OVER () AS n, * FROM ("
-        f"SELECT who, arg_min(variant, (moment, place)) AS variant, min(moment) AS moment, "
-        f"arg_min(place, (moment, place)) AS place, count(DISTINCT variant) AS variants, {key} AS k "
-        f"FROM ({relation.sql}) WHERE who IS NOT NULL GROUP BY who)",
+        f"SELECT who, arg_min(variant, first) AS variant, min(moment) AS moment, "
+        f"(min(first) - epoch_us(min(moment)) * {_PLACES})::BIGINT AS place, "
+        f"min(variant) = max(variant) AS single, {key} AS k "
+        f"FROM (SELECT *, epoch_us(moment) * {_PLACES} + place AS first FROM ({relation.sql})) "
+        f"WHERE who IS NOT NULL GROUP BY who)",
         parameters.values,
     )
     if by is not None:
         _fill_keys(session, table, by, until)
     found = session.fetch(
-        f"SELECT epoch_us(min(moment)), epoch_us(quantile_disc(moment, 0.5)), count(*) FILTER (variants > 1) FROM {table}"
+        f"SELECT epoch_us(min(moment)), epoch_us(quantile_disc(moment, 0.5)), count(*) FILTER (NOT single) FROM {table}"
     )[0]
     return Exposed(table, *found)
 
@@ -213,7 +217,7 @@ def arms(
     middle = instant(among.middle or 0)
     users = (
         f"SELECT e.k, e.variant, e.moment > {middle} AS late, coalesce(f.did, FALSE) AS did, {y} AS y, {x} AS x "
-        f"FROM {among.table} e LEFT JOIN ({facts}) f ON e.n = f.n WHERE e.variants = 1"
+        f"FROM {among.table} e LEFT JOIN ({facts}) f ON e.n = f.n WHERE e.single"
     )
     capped = "y"
     if winsorize is not None:
@@ -245,7 +249,7 @@ def _arm(
 
 
 def _counted(session: Session, among: Exposed) -> dict[tuple[Any, str, bool | None], Arm]:
-    sql = f"SELECT k, variant, count(*) FROM {among.table} WHERE variants = 1 GROUP BY k, variant"
+    sql = f"SELECT k, variant, count(*) FROM {among.table} WHERE single GROUP BY k, variant"
     return {
         (key_of(k), variant, None): Arm(users, 0, 0, None, None, None)
         for k, variant, users in session.fetch(sql)
@@ -265,14 +269,14 @@ def _percentiles(
     session.cursor.execute(
         f"CREATE OR REPLACE TEMP TABLE {table} AS SELECT e.n, e.k, e.variant, CAST(g.x AS DOUBLE) AS x "
         f"FROM ({relation}) g JOIN {among.table} e ON g.who = e.who "
-        f"WHERE e.variants = 1 AND g.x IS NOT NULL AND {_AFTER}",
+        f"WHERE e.single AND g.x IS NOT NULL AND {_AFTER}",
         parameters.values,
     )
     p = float(goal.argument or 0)
     users = {
         (k, variant): count
         for k, variant, count in session.fetch(
-            f"SELECT k, variant, count(*) FROM {among.table} WHERE variants = 1 GROUP BY k, variant"
+            f"SELECT k, variant, count(*) FROM {among.table} WHERE single GROUP BY k, variant"
         )
     }
     sql = (
@@ -311,7 +315,7 @@ def daily_arms(
     x = ", g.x" if goal.kind in ("distinct", "sum", "avg") else ""
     events = (
         f"SELECT e.n, e.variant, g.moment{x} FROM ({relation}) g JOIN {among.table} e ON g.who = e.who "
-        f"WHERE e.variants = 1 AND {_AFTER}"
+        f"WHERE e.single AND {_AFTER}"
     )
     if goal.kind == "distinct":
         events = f"SELECT n, variant, min(moment) AS moment, x FROM ({events}) GROUP BY n, variant, x"
@@ -341,7 +345,7 @@ def daily_arms(
     )
     steps = session.fetch(sql, parameters)
     joined = session.fetch(
-        f"SELECT variant, {day} AS day, count(*) FROM {among.table} WHERE variants = 1 GROUP BY variant, day"
+        f"SELECT variant, {day} AS day, count(*) FROM {among.table} WHERE single GROUP BY variant, day"
     )
     moments = bucket_sql.starts(sorted({row[1] for row in (*steps, *joined)}), "day", session.tz)
     place = {start: n for n, start in enumerate(starts)}

@@ -62,7 +62,7 @@ class Watch:
         needed = entry.definition.min_sample_size or 0
         with self._door.store.engine.session() as session:
             among = scan.exposed(session, entry.definition.name, now, None)
-            sql = f"SELECT variant, count(*) FROM {among.table} WHERE variants = 1 GROUP BY variant"
+            sql = f"SELECT variant, count(*) FROM {among.table} WHERE single GROUP BY variant"
             users = dict(session.fetch(sql, Parameters()))
         return all(users.get(variant, 0) >= needed for variant in entry.definition.variants)
 
