@@ -313,31 +313,19 @@ def insert(connection: Any, table: str, rows: list[Stored]) -> None:
     """Put records into a tail table. Three ways, each the fastest at its size."""
     if not rows:
         return
-    tuples = [
-        (
-            row.position,
-            row.kind,
-            row.name,
-            row.time,
-            row.user,
-            row.id,
-            row.entity,
-            row.version,
-            row.value if isinstance(row.value, int) else None,
-            row.value if isinstance(row.value, float) else None,
-            row.experiments,
-            row.data,
-        )
-        for row in rows
-    ]
-    if len(tuples) == 1:
+    found = dict(zip(Stored._fields, map(list, zip(*rows, strict=True)), strict=True))
+    numbers = found["value"]
+    found["timestamp"] = found["time"]
+    found["value_int"] = [number if isinstance(number, int) else None for number in numbers]
+    found["value"] = [number if isinstance(number, float) else None for number in numbers]
+    columns = [found[name] for name, _ in _COLUMNS]
+    if len(rows) == 1:
         connection.execute(
             f"INSERT INTO {table} VALUES ($1,$2,$3,make_timestamptz($4::BIGINT),$5,$6,$7,$8,$9,$10,$11,$12)",
-            tuples[0],
+            [values[0] for values in columns],
         )
         return
-    columns = [list(column) for column in zip(*tuples, strict=True)]
-    if len(tuples) <= 2_000:
+    if len(rows) <= 2_000:
         parts = [f"unnest(${n + 1}::{type}[])" for n, (_, type) in enumerate(_COLUMNS)]
         parts[3] = "make_timestamptz(unnest($4::BIGINT[]))"
         connection.execute(f"INSERT INTO {table} SELECT {', '.join(parts)}", columns)

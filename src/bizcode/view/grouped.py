@@ -109,16 +109,17 @@ def states(
     sql = f"SELECT {', '.join([*keys, 'count(*)', *values])} FROM ({read.relation.sql})"
     if keys:
         sql += f" GROUP BY {', '.join(keys)}"
+    made = [
+        (fold, len(keys) + 1 + n, read.relation.readings.get(f"x{n}", "")) for n, fold in enumerate(folds)
+    ]
+    as_shown = all(read.relation.readings.get(key) in ("text", "int", "bool") for key in keys)
     cursor = session.cursor.execute(sql, read.parameters.values)
     while rows := cursor.fetchmany(10_000):
         for row in rows:
             count = row[len(keys)]
             if count:
-                found = [
-                    _state(fold, row[len(keys) + 1 + n], count, read.relation.readings.get(f"x{n}", ""))
-                    for n, fold in enumerate(folds)
-                ]
-                yield _key(session, read, row), count, found
+                key = row[: len(keys)] if as_shown else _key(session, read, row)
+                yield key, count, [_state(fold, row[at], count, reading) for fold, at, reading in made]
 
 
 def _sql(fold: Accumulator, n: int, reading: str) -> str:
@@ -130,7 +131,7 @@ def _sql(fold: Accumulator, n: int, reading: str) -> str:
         return "NULL"
     if operation in ("sum", "avg"):
         if fold.instants or reading == "int":
-            return f"{{'n': count({x}), 'i': CAST(sum({x}) AS VARCHAR), 'f': NULL}}"
+            return f"{{'n': count({x}), 'i': sum({x}), 'f': NULL}}"
         return f"{{'n': count({x}), 'i': NULL, 'f': fsum({x})}}"
     if operation in ("min", "max") and (fold.instants or reading in ("int", "double", "text")):
         return f"{operation}({x})"
@@ -152,8 +153,8 @@ def _state(fold: Accumulator, value: Any, count: int, reading: str) -> Any:
         return state
     if operation in ("sum", "avg"):
         if value["n"]:
-            whole = int(value["i"]) if value["i"] is not None else 0
-            fold.merge(state, [value["n"], whole, [] if value["f"] is None else [value["f"]]])
+            whole, part = value["i"] or 0, value["f"]
+            fold.merge(state, [value["n"], whole, [] if part is None else [part]])
         return state
     if operation in ("first", "last"):
         fold.add(state, _value(value["x"], reading), value["t"], value["p"])
