@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import duckdb
 import orjson
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bizcode.engine.tail import probe, types_in
@@ -24,6 +24,7 @@ _VALUES = st.recursive(
 _PATHS = [("a",), ("b",), ("a", "b"), ("a", "0"), ("é",)]
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.dictionaries(st.sampled_from("abé"), _VALUES), max_size=4))
 def test_types_read_from_the_records_are_those_that_the_database_finds(datas):
     texts = [orjson.dumps(data).decode() for data in datas]
