@@ -132,6 +132,8 @@ def test_the_standup_says_what_is_and_what_moved(biz, clock):
         "pricing", variants=["a", "b"], goal=biz.track.ratio("Purchase", "Signup"), autostart=True
     )
     clock.advance("30m")
+    biz.measure.mrr.set(400)
+    biz.measure.mrr.set(450)
     for n in range(4):
         biz.track.Signup(user_id=f"u{n}")
         biz.experiment("pricing").assign(f"u{n}").run()
@@ -152,6 +154,7 @@ def test_the_standup_says_what_is_and_what_moved(biz, clock):
         "- **hot** (cpu): firing",
         "- Signup: 5, before 4 (+25 %)",
         "- revenue (sum): 25, before 0",
+        "- mrr: 500, before 450 (+11 %)",
     ):
         assert line in text or line.startswith("- **Q1**"), text
     assert "- **Q1**: " in text

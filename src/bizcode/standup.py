@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .errors import InvalidQuery
+from .measure.metric import GAUGE, metric_kind
 from .query import Lazy
 
 __all__ = ["standup"]
@@ -63,15 +64,18 @@ def _moved(biz: Any) -> list[str]:
         if change.current or change.previous:
             found.append(_line(name, change))
     for name in biz.measure.names().run():
+        metric = biz.measure[name]
+        level = metric_kind(biz.store, name) == GAUGE
         try:
-            change = biz.measure[name].sum().since("1d").vs("prev").run()
+            change = (metric.last() if level else metric.sum()).since("1d").vs("prev").run()
         except InvalidQuery:  # the samples of the day before are deleted already
             continue
-        if change.current or change.previous:
-            found.append(_line(f"{name} (sum)", change))
+        if change.current is not None if level else change.current or change.previous:
+            found.append(_line(name if level else f"{name} (sum)", change))
     return found
 
 
 def _line(name: str, change: Any) -> str:
     percent = "" if change.percent is None else f" ({change.percent:+.0f} %)"
-    return f"- {name}: {change.current:,.6g}, before {change.previous:,.6g}{percent}"
+    now, before = ("none" if n is None else f"{n:,.6g}" for n in (change.current, change.previous))
+    return f"- {name}: {now}, before {before}{percent}"
