@@ -24,7 +24,9 @@ __all__ = [
     "Stored",
     "SystemRecord",
     "make",
+    "pack",
     "record_of",
+    "unpack",
 ]
 
 EVENT = "event"
@@ -290,6 +292,29 @@ def _rebuild(cls: type[Record], fields: tuple[Any, ...]) -> Record:
     record = _Fields(*fields)
     record.__class__ = cls
     return record  # type: ignore[return-value]
+
+
+def pack(record: Record) -> list[Any]:
+    """A record as a JSON list, from which `unpack` makes it again."""
+    return [
+        next(kind for kind, made in _CLASSES.items() if made is type(record)),
+        record.type,
+        record._time,
+        record.data,
+        record.position,
+        record.id,
+        record.user,
+        record._entity,
+        record._version,
+        record._value,
+        record._experiments,
+    ]
+
+
+def unpack(packed: list[Any]) -> Any:
+    """The record that was packed."""
+    kind, type, time, data, *others = packed
+    return make(kind, type, time, data, None, *others)
 
 
 def record_of(stored: Stored, store_id: str) -> Any:

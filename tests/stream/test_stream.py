@@ -295,3 +295,43 @@ def test_refusals(shop):
         orders.key_by("r").window.tumbling("1h").aggregate(a=biz.count(), b=biz.sum("x")).to.measure.m.start()
     with pytest.raises(InvalidQuery, match="aggregate"):
         orders.window.tumbling("1h").map(len)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda biz, s: s.join(5), "need a key"),
+        (lambda biz, s: s.join(s).within("1m").on(5), "on\\(\\) takes a function"),
+        (lambda biz, s: s.join(s).to, "within"),
+        (lambda biz, s: s.join(s.key_by("a", "b")).within("1m").on(print), "1 and 2 parts"),
+        (lambda biz, s: s.aggregate(window_start=biz.count()), "window_start of its own"),
+        (lambda biz, s: s.to.measure.m.named("m").start(), "which field"),
+    ],
+)
+def test_what_can_not_be_meant_is_refused_where_it_is_said(shop, make, says):
+    biz, _ = shop
+    with pytest.raises(InvalidQuery, match=says):
+        make(biz, biz.stream.track.P.key_by("k"))
+    assert biz.stream.list().run() == []
+
+
+def test_a_changed_option_of_time_is_named_in_the_refusal(shop):
+    biz, _ = shop
+    biz.stream.track.P.to.track.Q.named("copy").start()
+    with pytest.raises(AlreadyExists, match="out_of_order 0:01:00"):
+        biz.stream.track.P.out_of_order("1m").to.track.Q.named("copy").start()
+
+
+def test_a_co_group_takes_a_function_of_the_two_lists(shop):
+    biz, _ = shop
+    left, right = biz.stream.track.L.key_by("k"), biz.stream.track.R.key_by("k")
+    grouped = left.co_group(right).within("1m").on(lambda a, b: {"a": len(a), "b": len(b)})
+    biz.track.L(k=1)
+    biz.track.L(k=1)
+    assert [(g.a, g.b) for g in grouped.run().run()] == [(2, 0)]
+
+
+def test_a_view_of_a_stream_is_there_before_its_first_row(shop):
+    biz, _ = shop
+    biz.stream.track.P.key_by("k").to.view.rows.named("rows").start()
+    assert biz.view.rows.get().run() == []

@@ -68,14 +68,14 @@ class DeadLetters:
         self._store = store
 
     def list(self, consumer: str | None = None) -> Lazy[list[DeadLetter]]:
-        """All of them, or those of one consumer, the oldest first. One to be retried stands there until it went well."""
+        """All of them, or those of one consumer or stream, the oldest first. One to be retried stands there until it went well."""
         return Lazy(lambda: self._list(consumer), "dead letters")
 
     def _list(self, consumer: str | None) -> list[DeadLetter]:
         found = []
         for id, value in self._store.log.scan("dead"):
             kept = orjson.loads(value)
-            if consumer is not None and kept["consumer"] != consumer:
+            if consumer is not None and kept["consumer"] not in (consumer, f"stream:{consumer}"):
                 continue
             found.append((kept["time"], self._letter(id, kept)))
         return [letter for _, letter in sorted(found, key=lambda pair: (pair[0], pair[1].position or 0))]

@@ -324,8 +324,11 @@ class _Values(Accumulator):
             return quantile(state, self.made.argument or 0.0) if state else None
         if len(state) < 2:
             return None
-        mean = math.fsum(state) / len(state)
-        return math.sqrt(math.fsum((value - mean) ** 2 for value in state) / (len(state) - 1))
+        try:
+            mean = math.fsum(state) / len(state)
+            return math.sqrt(math.fsum((value - mean) ** 2 for value in state) / (len(state) - 1))
+        except OverflowError:
+            return math.inf
 
 
 _KINDS: dict[str, type[Accumulator]] = {
@@ -391,6 +394,6 @@ def _big(value: int | str) -> int:
 
 
 def _text(value: Any) -> str:
-    if type(value) is float and value.is_integer():
+    if type(value) is float and value.is_integer() and abs(value) < _LARGEST:
         value = int(value)
     return orjson.dumps(value, default=str, option=orjson.OPT_SORT_KEYS).decode()

@@ -12,9 +12,10 @@ from ..engine import Session
 from ..engine.relation import VALUE, Column
 from ..plan import predicates
 from ..plan.condition import And, Condition
-from ..plan.fields import Field, as_field
+from ..plan.fields import Field
 from ..plan.sql import Parameters
 from ..record import MEASURE, SYSTEM
+from .element import key_field
 from .history import selects
 from .steps import Aggregate, Filter, KeyBy
 
@@ -107,7 +108,7 @@ def columnar(pipeline: Pipeline) -> Columnar | None:
             values = _values(step, measured)
             if step.window is None or others or values is None or not _fits(step):
                 return None
-            keys = () if key is None else tuple(_field(as_field(part), measured) for part in key.parts)
+            keys = () if key is None else tuple(_field(key_field(part), measured) for part in key.parts)
             names = () if key is None else key.names
             return Columnar(n, And(tuple(before)), And(tuple(after)), keys, names, step, values)
         else:

@@ -9,10 +9,24 @@ from typing import Any
 import orjson
 
 from ..errors import InvalidValue
-from ..plan.fields import MISSING, as_field, read
-from ..record import Record, Row
+from ..plan.fields import MISSING, Field, as_field, read
+from ..record import Record, Row, pack, unpack
 
-__all__ = ["MISSING", "Element", "Late", "as_value", "field_of", "index_of", "key_text", "named", "plain"]
+__all__ = [
+    "MISSING",
+    "Element",
+    "Late",
+    "as_value",
+    "field_of",
+    "gone",
+    "index_of",
+    "kept_of",
+    "key_field",
+    "key_text",
+    "named",
+    "plain",
+    "value_of",
+]
 
 
 class Late(Exception):
@@ -41,6 +55,11 @@ class Element:
         return replace(self, value=as_value(value))
 
 
+def gone(element: Element) -> Element:
+    """In place of a result that is no more: what it replaced goes."""
+    return replace(element, value=None, ids=("", *element.ids[1:]), withdrawn=True)
+
+
 def as_value(value: Any) -> Any:
     """A dict reads both ways; anything else is passed on as it is."""
     if type(value) is dict:
@@ -61,9 +80,28 @@ def plain(value: Any) -> Any:
     raise InvalidValue(f"this sink takes elements with fields, not {value!r}")
 
 
+def kept_of(value: Any) -> Any:
+    """A value as JSON, to be had again by `value_of`: a record with all that it is, fields as they are."""
+    if isinstance(value, Record):
+        return ["record", *pack(value)]
+    return dict(value) if isinstance(value, Mapping) else ["value", value]
+
+
+def value_of(kept: Any) -> Any:
+    """The value that was kept."""
+    if isinstance(kept, list):
+        return unpack(kept[1:]) if kept[0] == "record" else kept[1]
+    return as_value(kept)
+
+
 def field_of(element: Element, name: str) -> Any:
     """A field of an element by name, MISSING if there is none."""
     return read(element.value, as_field(name))
+
+
+def key_field(name: str) -> Field:
+    """What a name in `key_by` means: a property; of entities' events the entity itself too."""
+    return Field((name,), own=True) if name in ("entity", "version") else as_field(name)
 
 
 def key_text(key: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -17,6 +18,7 @@ from ..plan.condition import And, conditions
 from ..query import Lazy
 from ..query.reach import describe
 from .columns import columnar
+from .options import Options, of_join
 from .running import follow, over_history
 from .sinks import value_field
 from .steps import (
@@ -38,22 +40,7 @@ from .windows import make
 if TYPE_CHECKING:
     from ..store import Store
 
-__all__ = ["Options", "Pipeline"]
-
-MINUTE = 60_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How a pipeline treats time and failure. Times in microseconds."""
-
-    out_of_order: int = 0
-    lateness: int = 0
-    idle: int = MINUTE
-    late: Callable[[Any], Any] | None = None
-    retries: int = 3
-    backoff: int = 1_000_000
-    on_error: Callable[[BaseException, Any], Any] | None = None
+__all__ = ["Pipeline"]
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -68,6 +55,14 @@ class Pipeline:
     options: Options = field(default_factory=Options)
     name: str | None = None
     pending: Window | None = None
+
+    @property
+    def effective(self) -> Options:
+        """Its options; of a join with what its sides say."""
+        source = self.source
+        if not isinstance(source, Join):
+            return self.options
+        return of_join(self.options, source.left.effective, source.right.effective)
 
     def _then(self, step: Any) -> Pipeline:
         if self.pending is not None:
@@ -114,6 +109,8 @@ class Pipeline:
         if not compute:
             raise InvalidQuery("aggregate() takes at least one aggregation, like orders=biz.count()")
         for name, made in compute.items():
+            if name in ("key", "window_start", "window_end"):
+                raise InvalidQuery(f"every result has a {name} of its own: call the aggregation another name")
             if not isinstance(made, Aggregation):
                 raise InvalidQuery(f"aggregate() takes biz.count(), biz.sum('x'), ..., not {name}={made!r}")
         return replace(self, pending=None, steps=(*self.steps, Aggregate(compute, self.pending)))
@@ -128,15 +125,15 @@ class Pipeline:
 
     def join(self, other: Pipeline) -> _Join:
         """Pairs of elements of one key: `.within("10m").on(lambda o, p: ...)`."""
-        return _Join(self, other, "inner")
+        return _Join(self, _keyed(other), "inner")
 
     def left_join(self, other: Pipeline) -> _Join:
         """As join, and elements of the left without a match, with None."""
-        return _Join(self, other, "left")
+        return _Join(self, _keyed(other), "left")
 
     def co_group(self, other: Pipeline) -> _Join:
         """One result per key and cluster of elements chained by the bound: (lefts, rights)."""
-        return _Join(self, other, "group")
+        return _Join(self, _keyed(other), "group")
 
     # flow
 
@@ -163,7 +160,7 @@ class Pipeline:
         return self._option(on_error=_function(fn, "on_error"))
 
     def dead_letter(self) -> Pipeline:
-        """What fails goes to the dead letters, as the stream's own: `biz.dead_letters.list(consumer="stream:<name>")`."""
+        """What fails goes to the dead letters, as the stream's own: `biz.dead_letters.list(consumer="<name>")`."""
         return self._option(on_error=None)
 
     def late(self, fn: Callable[[Any], Any]) -> Pipeline:
@@ -260,15 +257,17 @@ class Pipeline:
             kept = tx.get("define:stream", name)
             known = None if kept is None else orjson.loads(kept)["text"]
             if known is not None and known != text and not reset:
-                was = [line for line in known if line not in text]
-                now = [line for line in text if line not in known]
+                was = [_readable(line) for line in known if line not in text]
+                now = [_readable(line) for line in text if line not in known]
                 raise AlreadyExists(
                     f"the stream {name!r} ran as another pipeline: was {was}, is {now}; start(reset=True) begins anew"
                 )
             if reset:
                 tx.clear(f"stream:{name}")
                 tx.delete("consumer", f"stream:{name}")
-            tx.put("define:stream", name, orjson.dumps({"text": text, "state": "running"}))
+            views = [step.name for step in self.steps if isinstance(step, Sink) and step.kind == "view"]
+            definition = {"text": text, "state": "running", "views": views}
+            tx.put("define:stream", name, orjson.dumps(definition))
         follow(self, name, since, durable=True)
         return replace(self, name=name)
 
@@ -325,6 +324,29 @@ class Pipeline:
         return f"Pipeline({' > '.join(type(step).__name__ for step in self.steps)})"
 
 
+def _readable(line: str) -> str:
+    """A line of a definition; its last one holds the options of time."""
+    parts = line.split()
+    if len(parts) != 3 or not all(part.isdigit() for part in parts):
+        return line
+    names = ("out_of_order", "lateness", "idle")
+    return ", ".join(
+        f"{name} {timedelta(microseconds=int(us))}" for name, us in zip(names, parts, strict=True)
+    )
+
+
+def _keyed(side: Any) -> Pipeline:
+    if not isinstance(side, Pipeline) or not side.keyed:
+        raise InvalidQuery("both sides of a join need a key: .key_by('order_id')")
+    return side
+
+
+def _parts(side: Pipeline) -> int | None:
+    """How many parts its key has, None if that isn't known."""
+    last = next((step for step in reversed(side.steps) if isinstance(step, KeyBy)), None)
+    return None if last is None else len(last.parts)
+
+
 def _function(fn: Any, what: str) -> Any:
     if not callable(fn):
         raise InvalidQuery(f"{what}() takes a function, not {fn!r}")
@@ -358,14 +380,38 @@ class _Join:
     def within(self, bound: Any) -> _Join | Pipeline:
         """Both timestamps at most so far apart, either way, the bound included."""
         made = replace(self, bound=when.exact(bound))
-        return made.on(None) if self.kind == "group" else made
+        return made._made(None) if self.kind == "group" else made
 
-    def on(self, function: Callable[..., Any] | None) -> Pipeline:
+    def on(self, function: Callable[..., Any]) -> Pipeline:
         """What to make of each pair (of a cluster: of the two lists)."""
+        return self._made(_function(function, "on"))
+
+    def _made(self, function: Callable[..., Any] | None) -> Pipeline:
         if self.bound is None:
             raise InvalidQuery("a join needs a bound of time: .within('10m')")
-        for side in (self.left, self.right):
-            if not isinstance(side, Pipeline) or not side.keyed:
-                raise InvalidQuery("both sides of a join need a key: .key_by('order_id')")
-        join = Join(self.left, self.right, self.kind, self.bound, function)
-        return Pipeline(self.left.store, self.left.biz, join)
+        left, right = _keyed(self.left), _keyed(self.right)
+        parts = _parts(left), _parts(right)
+        if None not in parts and parts[0] != parts[1]:
+            raise InvalidQuery(
+                f"the keys of a join's sides are compared whole: they can't have {parts[0]} and {parts[1]} parts"
+            )
+        join = Join(left, right, self.kind, self.bound, function)
+        return (_Grouped if function is None else Pipeline)(left.store, left.biz, join)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        raise InvalidQuery(f"before .{name} a join says .within('10m').on(lambda left, right: ...)")
+
+
+class _Grouped(Pipeline):
+    """A co_group as it is, of (lefts, rights): `on` says what to make of them."""
+
+    __slots__ = ()
+
+    def on(self, function: Callable[[list[Any], list[Any]], Any]) -> Pipeline:
+        """What to make of the two lists. Raises InvalidQuery after another step."""
+        if self.steps:
+            raise InvalidQuery("on(...) comes right after within(...)")
+        join = replace(self.source, function=_function(function, "on"))
+        return Pipeline(self.store, self.biz, join, options=self.options, name=self.name)

@@ -87,7 +87,7 @@ def _history(store: Store) -> Iterator[list[Stored]]:
 def _final(found: list[Element]) -> list[Any]:
     """Results without those that a later one corrected."""
     corrected = {former for element in found for former in element.ids[1:]}
-    return [e.value for e in found if not e.ids or e.ids[0] not in corrected]
+    return [e.value for e in found if not e.withdrawn and (not e.ids or e.ids[0] not in corrected)]
 
 
 class _Clock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -11,12 +12,13 @@ from ..consume import Pattern
 from ..consume.consumer import Stopped, call
 from ..consume.dead import bury
 from ..plan import predicates
-from ..plan.fields import Field, as_field, read
+from ..plan.fields import Field, read
 from ..record import SYSTEM, Stored, record_of
 from ..unit import UnitOfWork, current
-from .element import MISSING, Element, Late, as_value, key_text
+from .element import MISSING, Element, Late, as_value, gone, key_field, key_text
 from .history import between
 from .joined import Joined
+from .options import of_side
 from .sinks import Sinks
 from .state import Scoped, State
 from .steps import Aggregate, Buffer, Enrich, Filter, FlatMap, Join, KeyBy, Map, Reduce, Sink, Throttle
@@ -60,11 +62,14 @@ class Runtime:
         state: State | None = None,
     ) -> None:
         self.pipeline = pipeline
+        self.options = pipeline.effective
         self.store = pipeline.store
         self.state = State(self.store, name) if state is None else state
         self.name = name
         self.pause: Callable[[float], bool] | None = None
         self.operators: dict[int, Windowed] = {}
+        self.sided = False
+        """Whether it is one side of a join."""
         self._begun = self.store.now()
         self._collect = collect
         self._prefix = prefix
@@ -74,11 +79,13 @@ class Runtime:
         self._joined: Joined | None = None
         if isinstance(pipeline.source, Join):
             join = pipeline.source
-            self._joined = Joined(join, Scoped(self.state, f"{prefix}join:"), self._paired)
+            scoped = Scoped(self.state, f"{prefix}join:")
+            self._joined = Joined(join, scoped, self._paired, self.options.lateness)
             for side, inner in enumerate((join.left, join.right)):
-                self._sides.append(
-                    Runtime(inner, None, self._side(side), False, f"{prefix}side{side}:", self.state)
-                )
+                source = replace(inner, options=of_side(pipeline.options, inner.options))
+                made = Runtime(source, None, self._side(side), False, f"{prefix}side{side}:", self.state)
+                made.sided = True
+                self._sides.append(made)
         self.state.loader(self._load)
         self.state.before_save.append(self._save)
 
@@ -86,6 +93,8 @@ class Runtime:
         self._mark: int = self.state.get(f"{self._prefix}watermark", NEVER)
         self._at: int | None = self.state.get(f"{self._prefix}at")
         self._moved = False
+        for operator in self.operators.values():
+            operator.mark = self.watermark
 
     def _save(self) -> None:
         if self._moved:
@@ -114,7 +123,7 @@ class Runtime:
 
     def seen(self, time: int, earliest: int | None = None) -> None:
         """Something with that time came (and others, the earliest of them with that one)."""
-        moved = time - self.pipeline.options.out_of_order
+        moved = time - self.options.out_of_order
         if moved > self._mark:
             self._mark = moved
         # When it arrived is not recorded. Its own time is taken for it, so that elements found only after a
@@ -135,15 +144,22 @@ class Runtime:
         """A source with nothing new for so long: its watermark follows the clock."""
         for side in self._sides:
             side.idle(now)
-        if self._sides or self._at is None:
+        last = self._last()
+        if self._sides or last is None:
             return
-        options = self.pipeline.options
-        if now - self._at >= options.idle and now - options.out_of_order > self._mark:
+        options = self.options
+        if now - last >= options.idle and now - options.out_of_order > self._mark:
             self._mark = now - options.out_of_order
             self._moved = True
 
+    def _last(self) -> int | None:
+        """When something came last. A side of a join that has never had anything is counted from the beginning:
+        it would hold up the other one for ever."""
+        return self._begun if self._at is None and self.sided else self._at
+
     def advance(self, watermark: int | None = None) -> None:
-        """Fire what the watermark has passed."""
+        """Fire what the watermark has passed. A stage is moved on only when the former one has fired, whose
+        results are in time for it."""
         for side in self._sides:
             side.advance(watermark)
         at = self.watermark if watermark is None else watermark
@@ -158,19 +174,21 @@ class Runtime:
         """When the clock alone will make something fire."""
         ends = [op.next_end() for op in [*self.operators.values(), *([self._joined] if self._joined else [])]]
         known = [end for end in ends if end is not None]
-        if not known:
-            inner = [d for side in self._sides if (d := side.due()) is not None]
-            return min(inner, default=None)
-        lasts = self._lasts()
-        if not lasts:
-            return None
-        options = self.pipeline.options
-        return max(min(known) + options.out_of_order, max(lasts) + options.idle)
+        mine = self._reaches(min(known)) if known else None
+        found = [mine, *(side.due() for side in self._sides)]
+        return min((due for due in found if due is not None), default=None)
 
-    def _lasts(self) -> list[int]:
+    def _reaches(self, watermark: int) -> int | None:
+        """When the watermark will be there at the latest, by the clock; None if never."""
         if self._sides:
-            return [at for side in self._sides for at in side._lasts()]
-        return [] if self._at is None else [self._at]
+            found = [side._reaches(watermark) for side in self._sides]
+            return None if None in found else max(at for at in found if at is not None)
+        if self._mark >= watermark:
+            return NEVER
+        last = self._last()
+        if last is None:
+            return None
+        return max(watermark + self.options.out_of_order, last + self.options.idle)
 
     # elements
 
@@ -199,7 +217,8 @@ class Runtime:
         for side in self._sides:
             side.retract(position, at)
         if self._joined is not None:
-            self._joined.retract(position)
+            for withdrawn in self._joined.retract(position, self.watermark):
+                self.flow(withdrawn, 0)
             return
         first = next(iter(self.operators), None)
         row = None if first is None else self.store.stored_at(position)
@@ -227,6 +246,8 @@ class Runtime:
         runs = self._run
         while n < len(runs):
             outs = self._attempted(runs[n], element)
+            if not outs and len(element.ids) > 1 and n not in self.operators:
+                outs = (gone(element),)  # it left the pipeline, and so must what it stands for
             if len(outs) != 1:
                 for out in outs:
                     self.flow(out, n + 1)
@@ -248,7 +269,7 @@ class Runtime:
         or `on_error`'s. What an attempt wrote is taken back."""
         unit = current(self.store.log)
         mark = None if unit is None else unit.mark()
-        options = self.pipeline.options
+        options = self.options
         attempts = 0
         while True:
             try:
@@ -273,9 +294,11 @@ class Runtime:
         """What a step does with an element that is not withdrawn."""
         if isinstance(step, (Aggregate, Reduce)):
             scoped = Scoped(self.state, f"{self._prefix}{n}:")
-            made = Windowed(step, scoped, self.store.tz, self.pipeline.options.lateness, self.attempt)
+            lateness = self.options.lateness
+            corrected = isinstance(self.pipeline.source, Join) or bool(self.operators and lateness)
+            made = Windowed(step, scoped, self.store.tz, lateness, self.attempt, corrected)
             self.operators[n] = made
-            return lambda element: () if element.withdrawn else made.take(element, self.watermark)
+            return made.take
         if isinstance(step, Sink):
             return self._sink(step)
         if isinstance(step, KeyBy):
@@ -302,7 +325,12 @@ class Runtime:
 
             def each(element: Element) -> Iterable[Element]:
                 values = self.attempt(lambda: list(call(many, element.value) or ()), element)
-                return [element.with_value(value) for value in values or ()]
+                found = [element.with_value(value) for value in values or ()]
+                if element.ids:
+                    # Each is a result of its own; the first takes the place of all that there were.
+                    id = element.ids[0]
+                    found[1:] = [replace(e, ids=(f"{id}.{n}",)) for n, e in enumerate(found[1:], 1)]
+                return found
 
             return each
         if isinstance(step, Enrich):
@@ -332,7 +360,7 @@ class Runtime:
 
     def _keyed(self, step: KeyBy) -> Run:
         names = step.names
-        parts = [as_field(part) if isinstance(part, str) else part for part in step.parts]
+        parts = [key_field(part) if isinstance(part, str) else part for part in step.parts]
         declarative = all(isinstance(part, Field) for part in parts)
 
         def one(part: Any, element: Element) -> Any:
@@ -343,7 +371,7 @@ class Runtime:
                 if value is MISSING or value is None:
                     self.count("unknown")
                     return None
-            return int(value) if type(value) is float and value.is_integer() else value
+            return int(value) if type(value) is float and value.is_integer() and abs(value) < 2**63 else value
 
         def keyed(element: Element) -> Iterable[Element]:
             if element.withdrawn:
@@ -365,7 +393,7 @@ class Runtime:
         place = f"{self._prefix}throttle{n}:{key_text(element.key)}"
         last = self.state.get(place)
         if last is not None and element.time < last + step.micros:
-            return False
+            return len(element.ids) > 1 and element.time == last  # it corrects the one that passed
         self.state.put(place, element.time)
         return True
 
@@ -378,12 +406,12 @@ class Runtime:
 
     def _late(self, element: Element) -> None:
         self.count("late")
-        if self.pipeline.options.late is not None:
-            call(self.pipeline.options.late, element.value)
+        if self.options.late is not None:
+            call(self.options.late, element.value)
 
     def _failed(self, error: Exception, element: Element, attempts: int) -> None:
         self.count("dead")
-        on_error = self.pipeline.options.on_error
+        on_error = self.options.on_error
         if on_error is not None:
             call(on_error, error, element.value)
             return

@@ -14,7 +14,7 @@ from ..plan.fields import MISSING
 from ..record import EVENT, MEASURE
 from ..unit import current
 from .element import Element, field_of, plain
-from .steps import Aggregate, Sink
+from .steps import Aggregate, Buffer, Filter, Join, KeyBy, Sink, Throttle
 
 if TYPE_CHECKING:
     from .pipeline import Pipeline
@@ -28,6 +28,12 @@ def value_field(pipeline: Pipeline, sink: Sink) -> str | None:
         return sink.field
     last = next((step for step in reversed(pipeline.steps) if isinstance(step, Aggregate)), None)
     if last is None:
+        source = pipeline.source
+        as_it_came = all(isinstance(step, (Filter, KeyBy, Throttle, Buffer, Sink)) for step in pipeline.steps)
+        if as_it_came and not isinstance(source, Join) and MEASURE not in source.pattern.kinds:
+            raise InvalidQuery(
+                f"to.measure.{sink.name} must say which field it records: to.measure.{sink.name}(value='amount')"
+            )
         return None
     numeric = [name for name, made in last.compute.items() if made.operation != "collect"]
     if len(numeric) == 1:
@@ -72,27 +78,33 @@ class Sinks:
         if element.ids:
             id = self._id(sink, element.ids[0])
             for former in element.ids[1:]:
-                self._retract(self._id(sink, former))
+                self._retract(sink, former)
         draft, _ = writer.draft(kind, sink.name, data, at=when.to_datetime(element.time), id=id, value=value)
         unit.append(draft)
 
     def _withdraw(self, sink: Sink, element: Element) -> None:
         if sink.kind in ("track", "measure"):
             for former in element.ids[1:]:
-                self._retract(self._id(sink, former))
+                self._retract(sink, former)
         elif sink.kind == "view":
             unit = current(self._store.log)
             assert unit is not None
             unit.put(f"view:{sink.name}", _place(element), None)
 
-    def _retract(self, id: str) -> None:
+    def _retract(self, sink: Sink, former: str) -> None:
+        """Take a result back, and the others that a flat_map made of it."""
+        n = 0
+        while self._retracted(self._id(sink, f"{former}.{n}" if n else former)):
+            n += 1
+
+    def _retracted(self, id: str) -> bool:
         if self._store.log.position_of(id) is not None:
             self._pipeline.biz.retract(id)
-            return
+            return True
         unit = current(self._store.log)
         assert unit is not None
         # Written in this very batch: it never leaves it.
-        unit.remove(id)
+        return unit.remove(id)
 
     def _event(self, element: Element) -> dict[str, Any]:
         return plain(element.value)

@@ -10,10 +10,10 @@ import orjson
 
 from .. import values
 from ..consume import Pattern
-from ..errors import InvalidName
+from ..errors import InvalidName, InvalidValue
 from ..on import pattern_of
 from ..query import Lazy
-from ..record import ENTITY
+from ..record import ENTITY, Record, Row
 from .pipeline import Pipeline
 
 if TYPE_CHECKING:
@@ -99,7 +99,9 @@ class Streams:
         first, mark, second = name.partition(".")
         if not mark or not first or not second:
             raise InvalidName(f"emit() takes a type like 'Order.created', not {type!r}")
-        found = data.data if hasattr(data, "position") else (data or {})  # type: ignore[union-attr]
+        found = data.data if isinstance(data, (Record, Row)) else {} if data is None else data
+        if not isinstance(found, Mapping):
+            raise InvalidValue(f"emit({type!r}, ...) takes a mapping of properties, not {data!r}")
         draft, plain = self._store.writer.draft(ENTITY, name, found, at=at, id=id)
         return self._store.writer.write(draft, plain)
 
@@ -125,7 +127,7 @@ class Streams:
                 what: sum(v for k, v in state.items() if k.endswith(f"count:{what}"))
                 for what in ("late", "dead")
             }
-            windows = sum(1 for key in state if "|" in key)
+            windows = sum(1 for key in state if "|" in key or "join:" in key)
             found.append(
                 StreamInfo(
                     name,

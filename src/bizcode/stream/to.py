@@ -73,6 +73,8 @@ class _MeasureSink(Pipeline):
         """Record this field. Raises InvalidQuery for anything but a name."""
         if not isinstance(value, str) or not value:
             raise InvalidQuery(f"to.measure.x(value=...) takes the name of a field, not {value!r}")
+        if not isinstance(self.steps[-1], Sink) or self.steps[-1].kind != "measure":
+            raise InvalidQuery(f"to.measure.x(value={value!r}) stands where the measure is named")
         sink = replace(self.steps[-1], field=value)
         return replace(self, steps=(*self.steps[:-1], sink))
 

@@ -2,7 +2,8 @@
 
 A window keeps an accumulator per aggregation (a reduction keeps its elements, which it takes in event time), so
 a result depends neither on the order of arrival within the lateness nor on how the input was cut into batches.
-State: "<key as text>|<start>" -> the window.
+Where elements can be corrected (they come out of a window or a join), each is kept with its result's id.
+State: "<key as text>|<start>" -> the window; "revision" -> the least revision of a new session's results.
 """
 
 from __future__ import annotations
@@ -18,65 +19,23 @@ from zoneinfo import ZoneInfo
 from .. import when
 from ..plan.accumulator import accumulator
 from ..record import Row
-from .element import Element, Late, as_value, index_of, key_text, named, plain
+from .element import Element, Late, gone, index_of, kept_of, named, value_of
+from .kept import Kept, spans
 from .state import Scoped
 from .steps import Aggregate, Reduce
 from .windows import Assigner
 
-__all__ = ["Kept", "Windowed"]
-
-
-class Kept:
-    """One window, kept at `place`. `ids` are those of its results that stand, `revision` the highest number of
-    any result."""
-
-    __slots__ = (
-        "count",
-        "end",
-        "entries",
-        "fired",
-        "ids",
-        "key",
-        "names",
-        "place",
-        "revision",
-        "start",
-        "states",
-    )
-
-    def __init__(self, key: Any, names: tuple[str, ...], start: int, end: int, states: list[Any]) -> None:
-        self.key = key
-        self.names = names
-        self.start = start
-        self.end = end
-        self.states = states
-        self.entries: list[Any] = []
-        self.count = 0
-        self.fired = False
-        self.ids: list[str] = []
-        self.revision = 0
-        self.place = f"{key_text(key)}|{start}"
-
-    def plain(self) -> dict[str, Any]:
-        """As JSON."""
-        return {name: getattr(self, name) for name in self.__slots__ if name != "place"}
-
-    @staticmethod
-    def of(found: dict[str, Any]) -> Kept:
-        """From JSON."""
-        key = tuple(found["key"]) if len(found["names"]) > 1 else found["key"]
-        kept = Kept(key, tuple(found["names"]), found["start"], found["end"], found["states"])
-        for name in ("entries", "count", "fired", "ids", "revision"):
-            setattr(kept, name, found[name])
-        return kept
+__all__ = ["Windowed"]
 
 
 class Windowed:
     """One aggregate or reduce step.
 
+    `mark` is the watermark that it was advanced to: what comes before it is moved on is in time.
+
     Args:
-        failed: called with what a reduction raised and its window's elements; gives its result, if a
-            later attempt had one.
+        attempt: calls a user's function, with retries; None if it failed for good.
+        corrected: whether elements may come that correct former ones.
     """
 
     def __init__(
@@ -86,6 +45,7 @@ class Windowed:
         tz: ZoneInfo,
         lateness: int,
         attempt: Callable[[Callable[[], Any], Element], Any],
+        corrected: bool = False,
     ) -> None:
         self.step = step
         self.folds = (
@@ -94,6 +54,8 @@ class Windowed:
             else [(name, accumulator(made)) for name, made in step.compute.items()]
         )
         self.lateness = lateness
+        self.mark = -(2**62)
+        self._corrected = corrected
         self._tz = tz
         self._state = state
         self._attempt = attempt
@@ -107,11 +69,16 @@ class Windowed:
         self._open: dict[Any, dict[int, Kept]] = {}
         self._ends: list[Any] = []
         self._expiries: list[Any] = []
+        self._holders: dict[str, list[Kept]] = {}
+        self._revision: int = self._state.get("revision", 0)
         for place, found in self._state.items():
+            if place == "revision":
+                continue
             kept = Kept.of(found)
             self._state.put(place, kept)
             self._open.setdefault(index_of(kept.key), {})[kept.start] = kept
             self._schedule(kept)
+            self._hold(kept, kept.entries)
 
     def _schedule(self, kept: Kept) -> None:
         if self.step.window is None:
@@ -133,6 +100,7 @@ class Windowed:
     def fresh(self, key: Any, names: tuple[str, ...], start: int, end: int) -> Kept:
         """A window that is kept from now on."""
         kept = self.unkept(key, names, start, end)
+        kept.revision = self._revision
         self._open.setdefault(index_of(key), {})[start] = kept
         self._schedule(kept)
         return kept
@@ -149,6 +117,21 @@ class Windowed:
             if not of_key:
                 del self._open[index]
             self._state.drop(kept.place)
+            self._release(kept, kept.entries)
+
+    def _hold(self, kept: Kept, entries: list[Any]) -> None:
+        """Remember which results the window's elements are."""
+        for entry in entries if self._corrected else ():
+            if len(entry) > 3:
+                self._holders.setdefault(entry[3], []).append(kept)
+
+    def _release(self, kept: Kept, entries: list[Any]) -> None:
+        for entry in entries if self._corrected else ():
+            holders = self._holders.get(entry[3]) if len(entry) > 3 else None
+            if holders is not None:
+                holders[:] = [other for other in holders if other is not kept]
+                if not holders:
+                    del self._holders[entry[3]]
 
     def _add(self, kept: Kept, element: Element) -> None:
         kept.count += 1
@@ -156,23 +139,38 @@ class Windowed:
             value, time, order = element.value, element.time, element.order
             for (_, fold), state in zip(self.folds, kept.states, strict=True):
                 fold.add(state, fold.read(value, time), time, order)
-        else:
-            kept.entries.append([element.time, element.order, plain(element.value)])
+        if self._corrected or not self.folds:
+            kept.entries.append([element.time, element.order, kept_of(element.value), *element.ids[:1]])
+            self._hold(kept, kept.entries[-1:])
         self.keep(kept)
 
     # elements
 
-    def take(self, element: Element, watermark: int) -> list[Element]:
-        """One element; gives corrections of windows that had fired. Raises Late."""
+    def take(self, element: Element) -> list[Element]:
+        """One element, in place of those that it corrects; gives corrections of windows that had fired.
+        Raises Late."""
         if self.assigner is None:
-            return self._running(element)
-        if self._session:
-            return self._into_session(element, watermark)
-        found: list[Element] = []
+            return [] if element.withdrawn else self._running(element)
+        stale, found = self._without(element.ids[1:])
+        if not element.withdrawn:
+            try:
+                stale += self._session_of(element) if self._session else self._windows_of(element)
+            except Late:
+                if not stale and not found:
+                    raise
+        for kept in dict.fromkeys(stale):
+            if self.windows(kept.key).get(kept.start) is kept:
+                found += self.fire(kept)
+        return found
+
+    def _windows_of(self, element: Element) -> list[Kept]:
+        """Add to its windows; gives those that had fired."""
+        assert self.assigner is not None
+        fired: list[Kept] = []
         late = True
         of_key = self._open.get(index_of(element.key)) or {}
         for start, end in self.assigner.spans(element.time):
-            if end + self.lateness <= watermark:
+            if end + self.lateness <= self.mark:
                 continue
             late = False
             kept = of_key.get(start)
@@ -181,10 +179,10 @@ class Windowed:
                 of_key = self._open[index_of(element.key)]
             self._add(kept, element)
             if kept.fired:
-                found += self.fire(kept)
+                fired.append(kept)
         if late:
             raise Late
-        return found
+        return fired
 
     def _running(self, element: Element) -> list[Element]:
         kept = self.windows(element.key).get(0)
@@ -193,8 +191,11 @@ class Windowed:
         if isinstance(self.step, Reduce):
             # Running, it folds in the order of arrival: nothing says when an earlier one can't come any more.
             before = kept.states[0] if kept.states else self._initial()
-            after = self.step.function(deepcopy(before), element.value)
-            kept.states = [before if after is None else after]
+            function = self.step.function
+            after = self._attempt(lambda: (function(deepcopy(before), element.value),), element)
+            if after is None:
+                return []
+            kept.states = [before if after[0] is None else after[0]]
             value = _fields(kept.states[0])
             kept.count += 1
             self.keep(kept)
@@ -204,17 +205,16 @@ class Windowed:
         value = {**named(kept.names, kept.key), **value, "key": kept.key}
         return [Element(Row(value), element.time, element.order, None, kept.key, kept.names)]
 
-    def _into_session(self, element: Element, watermark: int) -> list[Element]:
+    def _session_of(self, element: Element) -> list[Kept]:
+        """Add to its session; gives it if it had fired and is complete."""
         assert self.step.window is not None
         gap, time = self.step.window.size, element.time
         touching = [k for k in self.windows(element.key).values() if k.start - gap < time < k.end]
-        if not touching and time + gap + self.lateness <= watermark:
+        if not touching and time + gap + self.lateness <= self.mark:
             raise Late
         kept = self.extend(touching, element.key, element.names, time, time + gap)
         self._add(kept, element)
-        if kept.ids and kept.end <= watermark:
-            return self.fire(kept)
-        return []
+        return [kept] if kept.ids and kept.end <= self.mark else []
 
     def extend(self, touching: list[Kept], key: Any, names: tuple[str, ...], start: int, end: int) -> Kept:
         """One session of several that touch, and of a span."""
@@ -232,6 +232,7 @@ class Windowed:
         for other in touching:
             self.merge(kept, other.states, other.count)
             kept.entries += other.entries
+            self._hold(kept, other.entries)
             kept.ids += other.ids
             kept.revision = max(kept.revision, other.revision)
         return kept
@@ -248,16 +249,18 @@ class Windowed:
         """The window's result, in place of its former ones."""
         former = tuple(kept.ids)
         if not kept.count:
-            time, order = kept.end - 1, kept.start
+            result = self._gone(kept) if former else []
             kept.ids = []
-            self.keep(kept)
-            gone = Element(None, time, order, None, kept.key, kept.names, ("", *former), withdrawn=True)
-            return [gone] if former else []
-        result = self.once(kept, former)
+        else:
+            result = self.once(kept, former)
         kept.fired = True
         self._schedule(kept)
         self.keep(kept)
         return result
+
+    def _gone(self, kept: Kept) -> list[Element]:
+        about = Element(None, kept.end - 1, kept.start, None, kept.key, kept.names, ("", *kept.ids))
+        return [gone(about)]
 
     def once(self, kept: Kept, former: tuple[str, ...] = ()) -> list[Element]:
         """The result of a window that need not be kept for it."""
@@ -274,7 +277,7 @@ class Windowed:
             about = Element(Row({**base, **ends}), time, order, None, kept.key, kept.names)
             result = self._attempt(lambda: self._result(kept), about)
             if result is None:
-                return []
+                return self._gone(kept) if former else []
         kept.revision += 1
         id = f"{kept.place}|{kept.revision}"
         kept.ids = [id]
@@ -297,7 +300,7 @@ class Windowed:
         assert isinstance(self.step, Reduce)
         state = self._initial()
         for entry in sorted(kept.entries, key=lambda entry: (entry[0], entry[1])):
-            result = self.step.function(state, as_value(entry[2]))
+            result = self.step.function(state, value_of(entry[2]))
             state = state if result is None else result
         return _fields(state)
 
@@ -324,6 +327,7 @@ class Windowed:
             at, _, kept = heapq.heappop(self._expiries)
             if kept.end + self.lateness == at and kept.fired:
                 self._drop(kept)
+        self.mark = watermark
 
     def next_end(self) -> int | None:
         """The earliest end of a window that has not fired."""
@@ -341,19 +345,77 @@ class Windowed:
         that stay, of all keys."""
         found: list[Element] = []
         mine = index_of(element.key)
+        if self.assigner is None:
+            return self._run_again(element, [e for e in left(-(2**62), 2**62) if index_of(e.key) == mine])
         for kept in list(self.windows(element.key).values()):
-            if self.assigner is not None and not kept.start <= element.time < kept.end:
+            if not kept.start <= element.time < kept.end:
                 continue
-            low, high = (kept.start, kept.end) if self.assigner is not None else (-(2**62), 2**62)
-            kept.states = [fold.new() for _, fold in self.folds]
-            kept.entries, kept.count = [], 0
-            for other in left(low, high):
-                if index_of(other.key) == mine:
-                    self._add(kept, other)
-            self.keep(kept)
-            if kept.fired:
+            rest = [other for other in left(kept.start, kept.end) if index_of(other.key) == mine]
+            stale, withdrawn = self._made_again(kept, rest)
+            found += withdrawn
+            if stale:
                 found += self.fire(kept)
         return found
+
+    def _run_again(self, element: Element, rest: list[Element]) -> list[Element]:
+        """Fold what is left in the order in which it came; gives where that leads."""
+        kept = self.windows(element.key).get(0)
+        if kept is None:
+            return []
+        self._drop(kept)
+        found: list[Element] = []
+        for other in sorted(rest, key=lambda e: e.order):
+            found = self._running(other)
+        return found
+
+    def _without(self, ids: tuple[str, ...]) -> tuple[list[Kept], list[Element]]:
+        """Take elements out again by their ids; gives what `_made_again` does, of all their windows."""
+        going: set[str] = set()
+        for id in ids:
+            # What a flat_map made of one result is numbered.
+            n = 0
+            while (one := f"{id}.{n}" if n else id) in self._holders:
+                going.add(one)
+                n += 1
+        stale: list[Kept] = []
+        withdrawn: list[Element] = []
+        for kept in dict.fromkeys(kept for id in going for kept in self._holders.get(id, ())):
+            rest = [
+                Element(value_of(entry[2]), entry[0], entry[1], None, kept.key, kept.names, tuple(entry[3:]))
+                for entry in sorted(kept.entries, key=lambda entry: entry[:2])
+                if not going.intersection(entry[3:])
+            ]
+            fired, lost = self._made_again(kept, rest)
+            stale += [kept] if fired else []
+            withdrawn += lost
+        return stale, withdrawn
+
+    def _made_again(self, kept: Kept, rest: list[Element]) -> tuple[bool, list[Element]]:
+        """A window of what is left of its elements, by time: whether it is to fire again, and what is
+        withdrawn for good. A session falls into several where what held it together is gone."""
+        gap = self.step.window.size if self._session and self.step.window is not None else None
+        if gap is None or (rest and spans(rest, gap) == [(kept.start, kept.end)]):
+            self._release(kept, kept.entries)
+            kept.states = [fold.new() for _, fold in self.folds]
+            kept.entries, kept.count = [], 0
+            for element in rest:
+                self._add(kept, element)
+            self.keep(kept)
+            return kept.fired, []
+        self._drop(kept)
+        if kept.revision > self._revision:
+            self._revision = kept.revision
+            self._state.put("revision", kept.revision)
+        left = iter(rest)
+        element = next(left, None)
+        ids = kept.ids
+        for start, end in spans(rest, gap):
+            made = self.fresh(kept.key, kept.names, start, end)
+            made.ids, ids = ids, []
+            while element is not None and element.time < end:
+                self._add(made, element)
+                element = next(left, None)
+        return False, self._gone(kept) if ids else []
 
     def open(self) -> int:
         """How many windows are kept."""

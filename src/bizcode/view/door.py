@@ -153,7 +153,11 @@ class Views:
         )
 
     def _written(self, name: str) -> bool:
-        return bool(self._store.log.scan(f"view:{name}", limit=1))
+        """Whether a stream writes it: there are rows, or a stream with such a sink was started."""
+        log = self._store.log
+        if log.scan(f"view:{name}", limit=1):
+            return True
+        return any(name in orjson.loads(kept).get("views", ()) for _, kept in log.scan("define:stream"))
 
     def _definition(self, name: str) -> Definition:
         found = self._known.get(name)
