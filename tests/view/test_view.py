@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from bizcode import AlreadyExists, InvalidName, InvalidQuery, NotFound
+from bizcode import AlreadyExists, InvalidName, InvalidQuery, NotFound, this
 
 
 def compute(biz):
@@ -170,3 +170,91 @@ def test_an_instant_of_a_streams_windows_stays_one(biz):
     row = biz.view.ends.get("u").run()
     assert row.end == datetime(2024, 3, 1, 10, 20, tzinfo=UTC)
     assert row.all == [datetime(2024, 3, 1, 10, minute, tzinfo=UTC) for minute in (10, 20)]
+
+
+def test_a_subscriber_that_raises_is_called_again_then_its_change_is_a_dead_letter_and_can_be_retried(biz):
+    biz.view.define("v", source=biz.track.P, group_by="user_id", compute={"n": biz.count()})
+    calls, told, broken = [], [], [True]
+
+    def on_insert(row):
+        calls.append(row.user_id)
+        if broken and row.user_id == "a":
+            raise OSError("down")
+        told.append(row)
+
+    biz.view.v.subscribe(on_insert=on_insert)
+    biz.track.P(user_id="a")
+    biz.track.P(user_id="b")
+    biz.drain()
+    assert calls == ["a"] * 4 + ["b"]
+    assert [row.user_id for row in told] == ["b"]
+    letter = biz.dead_letters.list().run()[0]
+    assert letter.record[0]["after"] == {"user_id": "a", "n": 1}
+    broken.clear()
+    biz.dead_letters.retry(letter)
+    biz.drain()
+    assert [row.user_id for row in told] == ["b", "a"]
+    assert biz.dead_letters.list().run() == []
+
+
+def test_what_a_subscriber_writes_is_undone_when_it_raises(biz):
+    biz.view.define("v", source=biz.track.P, group_by="user_id", compute={"n": biz.count()})
+
+    def fn(changes):
+        biz.track.Told(user_id="x")
+        raise OSError("down")
+
+    biz.view.v.subscribe(fn)
+    biz.track.P(user_id="a")
+    biz.drain()
+    assert biz.track.Told.count().run() == 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"group_by": 5},
+        {"group_by": [5]},
+        {"compute": ["n"]},
+        {"compute": {}},
+        {"limit": 0},
+        {"limit": -1},
+        {"limit": "3"},
+        {"order_by": {"m": "desc"}},
+        {"source": "P"},
+        {"source": None},
+    ],
+)
+def test_a_definition_that_can_not_be_meant_is_refused(biz, options):
+    given = {"source": biz.track.P, "compute": {"n": biz.count()}, **options}
+    with pytest.raises(InvalidQuery):
+        biz.view.define("x", **given)
+    assert biz.view.list().run() == []
+
+
+def test_a_view_is_asked_and_watched_only_by_what_it_has(biz):
+    view = biz.view.define("v", source=biz.track.P, group_by="user_id", compute={"n": biz.count()})
+    with pytest.raises(InvalidQuery, match="user_id, n"):
+        view.order_by("m").get().run()
+    with pytest.raises(InvalidQuery, match="takes a function"):
+        view.subscribe(5)
+    with pytest.raises(InvalidQuery, match="incremental"):
+        view.refresh(since="1h")
+
+
+def test_info_says_in_words_what_a_view_is(biz):
+    view = biz.view.define(
+        "v",
+        source=biz.track.P,
+        where=this.amount > 3,
+        group_by="user_id",
+        compute={"total": biz.sum("amount")},
+        having=this.total > 9,
+        order_by={"total": "desc"},
+        limit=3,
+        last="30m",
+    )
+    assert view.info().run().definition == (
+        "P where (this.amount > 3) by user_id: total = sum('amount'); of the last 30m; having (this.total > 9); "
+        "ordered by total downwards; the first 3"
+    )

@@ -152,6 +152,9 @@ class Predicate(Condition):
     def matches(self, record: Any) -> bool:
         return bool(self.function(record))
 
+    def __repr__(self) -> str:
+        return getattr(self.function, "__qualname__", repr(self.function))
+
 
 @dataclass(frozen=True, slots=True)
 class Named(Condition):

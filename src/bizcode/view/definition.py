@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .. import when
 from ..errors import InvalidQuery
 from ..plan.aggregation import Aggregation
-from ..plan.condition import TRUE, Condition, conditions
+from ..plan.condition import TRUE, And, Condition, conditions
 from ..plan.select import Select
 from ..plan.spec import condition_of, field_of, has_function, select_of, spec_of
 from ..query.reach import describe
@@ -38,6 +39,36 @@ class Definition:
         found = getattr(self.source, "select", None)
         return found.and_where(self.where) if isinstance(found, Select) else None
 
+    @property
+    def words(self) -> str:
+        """What it is, for a reader."""
+        select = self.select
+        names = select.names if select is not None else None
+        source = ", ".join(names) if names else getattr(self.source, "name", None) or "its source"
+        where = self.where if select is None else select.where
+        parts = [source if where == TRUE else f"{source} where {_said(where)}"]
+        computed = ", ".join(
+            f"{name} = {str(one).removeprefix('biz.')}" for name, one in self.compute.items()
+        )
+        parts[0] += f" by {', '.join(self.group_by)}: {computed}" if self.group_by else f": {computed}"
+        if self.last is not None:
+            parts.append(f"of the last {when.Duration(micros=self.last)}")
+        if self.having != TRUE:
+            parts.append(f"having {_said(self.having)}")
+        if self.order_by:
+            ways = (f"{name}{' downwards' if descending else ''}" for name, descending in self.order_by)
+            parts.append(f"ordered by {', '.join(ways)}")
+        if self.limit is not None:
+            parts.append(f"the first {self.limit:,}")
+        return "; ".join(parts)
+
+    def check_fields(self, names: Iterable[str], what: str) -> None:
+        """Raises InvalidQuery for a name that its rows don't have; what a stream wrote may have any."""
+        known = (*self.group_by, *self.compute)
+        for name in names:
+            if self.source is not None and name not in known:
+                raise InvalidQuery(f"{what} names {name!r}, the view has {', '.join(known)}")
+
     def text(self) -> str:
         """What tells it from another definition; functions by their names only."""
         source = (
@@ -52,6 +83,12 @@ class Definition:
             self.having,
         ]
         return describe((*parts, self.order_by, self.limit, self.incremental, self.last))
+
+
+def _said(made: Condition) -> str:
+    while isinstance(made, And) and len(made.items) == 1:
+        made = made.items[0]
+    return repr(made)
 
 
 def ordering(given: Any) -> tuple[tuple[str, bool], ...]:

@@ -98,34 +98,35 @@ class Views:
             raise InvalidQuery(
                 f"a view's source is biz.track.X, biz.measure.x, a stream or a view, not {source!r}"
             )
-        keys = () if group_by is None else (group_by,) if isinstance(group_by, str) else tuple(group_by)
-        if not all(isinstance(key, str) and key for key in keys):
+        keys = () if group_by is None else (group_by,) if isinstance(group_by, str) else group_by
+        if not isinstance(keys, (list, tuple)) or not all(isinstance(key, str) and key for key in keys):
             raise InvalidQuery(f"group_by= takes names of properties, not {group_by!r}")
-        if not compute:
+        keys = tuple(keys)
+        if not compute or not isinstance(compute, Mapping):
             raise InvalidQuery(f"the view {name!r} computes nothing: compute=dict(total=biz.sum('amount'))")
         for key, one in compute.items():
             if not isinstance(one, Aggregation):
                 raise InvalidQuery(f"compute= takes biz.count(), biz.sum('x'), ..., not {key}={one!r}")
             if key in keys:
                 raise InvalidQuery(f"{key!r} is a group's key already: give the computed field another name")
-        order = ordering(order_by)
-        for field, _ in order:
-            if field not in (*keys, *compute):
-                raise InvalidQuery(f"order_by= names {field!r}, the view has {', '.join((*keys, *compute))}")
+        if limit is not None and not check_count(limit, "limit"):
+            raise InvalidQuery(f"the view {name!r} would never have a row: limit= is at least 1")
         tz = self._store.tz
-        return Definition(
+        made = Definition(
             name=name,
             source=source,
             group_by=keys,
             compute=dict(compute),
             where=condition(where, tz),
             having=condition(having, tz),
-            order_by=order,
-            limit=None if limit is None else check_count(limit, "limit"),
+            order_by=ordering(order_by),
+            limit=limit,
             incremental=bool(incremental),
             last=None if last is None else when.exact(last),
             tz=tz,
         )
+        made.check_fields((field for field, _ in made.order_by), "order_by=")
+        return made
 
     def list(self) -> Lazy[list[ViewInfo]]:
         """All views, by name."""
@@ -249,7 +250,7 @@ class Views:
         moment = None if known is None else when.to_datetime(known[1])
         if maintained is not None:
             position, moment = maintained.position, when.to_datetime(maintained.looked)
-        shown = definition.text() if definition.source is not None else "written by a stream"
+        shown = definition.words if definition.source is not None else "written by a stream"
         return ViewInfo(name, len(found), size, position, head - position, shown, moment)
 
     def _update(self, name: str, changes: dict[str, Any]) -> None:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from .. import when
 from ..consume import Subscription
-from ..consume.consumer import call
 from ..errors import InvalidQuery
 from ..plan.condition import TRUE, And, Condition, conditions
 from ..query import Lazy
 from ..query.base import Query
 from ..query.selection import check_count
 from ..record import Row
+from .changes import Changes, ViewChange
 from .compute import arranged
 from .definition import ordering
 
@@ -24,17 +24,7 @@ if TYPE_CHECKING:
     from ..engine import Engine
     from .door import Views
 
-__all__ = ["Changes", "ViewChange", "ViewDoor", "ViewInfo", "ViewQuery"]
-
-
-@dataclass(frozen=True, slots=True)
-class ViewChange:
-    """One row's change: kind "insert", "update" or "delete"; `before` or `after` is None where there is none."""
-
-    kind: str
-    key: Any
-    before: Row | None
-    after: Row | None
+__all__ = ["ViewDoor", "ViewInfo", "ViewQuery"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +90,7 @@ class ViewQuery(Query[list[Row]]):
             row for row in self.views._top(self.name, self.staleness).values() if self.condition.matches(row)
         ]
         order = self.order if self.order is not None else ()
+        self.views._definition(self.name).check_fields((field for field, _ in order), "order_by()")
         return arranged(rows, order, self.rows_limit, self.rows_offset)
 
 
@@ -162,11 +153,15 @@ class ViewDoor:
             where: only rows that meet these conditions.
             initial: begin with the present rows, as inserts.
         """
-        if fn is None and on_insert is None and on_update is None and on_delete is None:
-            raise InvalidQuery("subscribe() takes a function, or on_insert=, on_update=, on_delete=")
+        given = {"fn": fn, "on_insert": on_insert, "on_update": on_update, "on_delete": on_delete}
+        given = {name: function for name, function in given.items() if function is not None}
+        if not given or not all(map(callable, given.values())):
+            raise InvalidQuery(
+                "subscribe() takes a function, or functions as on_insert=, on_update=, on_delete="
+            )
         condition = TRUE if where is None else conditions([where], {}, self._views._store.tz)
         id = f"view:{self.name}:{uuid.uuid4().hex[:12]}"
-        watcher = Changes(self._views, self.name, id, condition, fn, on_insert, on_update, on_delete, initial)
+        watcher = Changes(self._views, self.name, id, condition, given, initial)
         consumers = self._views._store.consumers
         consumers.tickers(watcher)
         return Subscription(id, lambda: consumers.remove_ticker(id))
@@ -177,10 +172,14 @@ class ViewDoor:
         Args:
             incremental: only bring it up to date with what came since it was looked at last, which every
                 `get` does too.
-            since: the earliest that anything may have changed; a view knows that better itself.
+            since: with incremental, the earliest that anything may have changed; a view knows that better itself.
         Raises:
-            NotFound, InvalidTime.
+            NotFound, InvalidTime. InvalidQuery: since without incremental.
         """
+        if since is not None and not incremental:
+            raise InvalidQuery(
+                "refresh(since=...) goes with incremental=True: a full refresh reads everything"
+            )
         if since is not None:
             self._views._store.engine.range_start(since)
         self._views._compute(self.name, incremental)
@@ -203,69 +202,3 @@ class ViewDoor:
 
     def __repr__(self) -> str:
         return f"biz.view.{self.name}"
-
-
-class Changes:
-    """Tells a subscriber what changed since it was told last: looked at when the log or the clock has moved."""
-
-    def __init__(
-        self,
-        views: Views,
-        view: str,
-        name: str,
-        condition: Condition,
-        fn: Any,
-        on_insert: Any,
-        on_update: Any,
-        on_delete: Any,
-        initial: bool,
-    ) -> None:
-        self.name = name
-        self._views = views
-        self._view = view
-        self._condition = condition
-        self._tell = (fn, on_insert, on_update, on_delete)
-        self._rows = {} if initial else self._now()
-        self._looked = (-1, -1) if initial else self._moment()
-
-    def _moment(self) -> tuple[int, int]:
-        store = self._views._store
-        sliding = self._views._definition(self._view).last is not None
-        return store.log.head(), store.now() if sliding else 0
-
-    def _now(self) -> dict[Any, Row]:
-        return {k: row for k, row in self._views._top(self._view, 0).items() if self._condition.matches(row)}
-
-    def due(self) -> int | None:
-        store = self._views._store
-        if not self._views._has(self._view):
-            return None
-        head, now = self._moment()
-        if head != self._looked[0]:
-            return store.now()
-        if now and now != self._looked[1]:
-            return max(self._looked[1] + 1, min(now, self._looked[1] + 1_000_000))
-        return None
-
-    def tick(self, now: int) -> None:
-        self._looked = self._moment()
-        rows = self._now()
-        changes = []
-        for key in [*self._rows, *(key for key in rows if key not in self._rows)]:
-            before, after = self._rows.get(key), rows.get(key)
-            if before == after:
-                continue
-            kind = "insert" if before is None else "delete" if after is None else "update"
-            shown = key[0] if len(key) == 1 else key
-            changes.append(ViewChange(kind, shown, before, after))
-        self._rows = rows
-        fn, on_insert, on_update, on_delete = self._tell
-        if changes and fn is not None:
-            call(fn, changes)
-        for change in changes:
-            if change.kind == "insert" and on_insert is not None:
-                call(on_insert, change.after)
-            elif change.kind == "update" and on_update is not None:
-                call(on_update, change.before, change.after)
-            elif change.kind == "delete" and on_delete is not None:
-                call(on_delete, change.before)

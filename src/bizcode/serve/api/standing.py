@@ -96,28 +96,7 @@ def _daily(asked: Asked) -> Any:
 
 
 def _views(asked: Asked) -> Any:
-    found = []
-    for info in asked.biz.view.list().run():
-        known = asked.biz.view._known.get(info.name)
-        found.append({**plain(info), "definition": info.definition if known is None else _described(known)})
-    return {"result": found}
-
-
-def _described(view: Any) -> str:
-    """A view's definition in words."""
-    names = getattr(getattr(view.source, "select", None), "names", None)
-    compute = ", ".join(f"{name} = {str(one).removeprefix('biz.')}" for name, one in view.compute.items())
-    parts = [
-        f"{', '.join(names) if names else 'its source'} by {', '.join(view.group_by) or 'nothing'}: {compute}"
-    ]
-    if view.order_by:
-        parts.append(
-            "ordered by "
-            + ", ".join(f"{field}{' downwards' if down else ''}" for field, down in view.order_by)
-        )
-    if view.limit is not None:
-        parts.append(f"the first {view.limit:,}")
-    return "; ".join(parts)
+    return {"result": plain(asked.biz.view.list().run())}
 
 
 def _view(asked: Asked) -> Any:

@@ -1,0 +1,149 @@
+"""Tell a subscriber what changed in a view. State space "view-again": what someone asked to tell once more."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from ..consume.consumer import RETRIES, call
+from ..consume.dead import bury
+from ..plan.condition import Condition
+from ..record import Row
+from ..unit import UnitOfWork
+
+if TYPE_CHECKING:
+    from .door import Views
+
+__all__ = ["Changes", "ViewChange"]
+
+
+@dataclass(frozen=True, slots=True)
+class ViewChange:
+    """One row's change: kind "insert", "update" or "delete"; `before` or `after` is None where there is none."""
+
+    kind: str
+    key: Any
+    before: Row | None
+    after: Row | None
+
+
+class Changes:
+    """Tells a subscriber what changed since it was told last: looked at when the log or the clock has moved.
+
+    What a function writes commits with the call. Changes that it can't take are a dead letter, and the others go on.
+
+    Args:
+        tell: the functions by what they are told: "fn", "on_insert", "on_update", "on_delete".
+    """
+
+    def __init__(
+        self,
+        views: Views,
+        view: str,
+        name: str,
+        condition: Condition,
+        tell: Mapping[str, Callable[..., Any]],
+        initial: bool,
+    ) -> None:
+        self.name = name
+        self._views = views
+        self._view = view
+        self._condition = condition
+        self._tell = tell
+        self._rows = {} if initial else self._now()
+        self._looked = (-1, -1) if initial else self._moment()
+
+    def _moment(self) -> tuple[int, int]:
+        store = self._views._store
+        sliding = self._views._definition(self._view).last is not None
+        return store.log.head(), store.now() if sliding else 0
+
+    def _now(self) -> dict[Any, Row]:
+        return {k: row for k, row in self._views._top(self._view, 0).items() if self._condition.matches(row)}
+
+    def due(self) -> int | None:
+        store = self._views._store
+        if not self._views._has(self._view):
+            return None
+        head, now = self._moment()
+        if head != self._looked[0] or self._again():
+            return store.now()
+        if now and now != self._looked[1]:
+            return max(self._looked[1] + 1, min(now, self._looked[1] + 1_000_000))
+        return None
+
+    def _again(self) -> list[str]:
+        return [
+            key for key in self._views._store.log.cached("view-again") if key.startswith(f"{self.name}\0")
+        ]
+
+    def tick(self, now: int) -> None:
+        log = self._views._store.log
+        for key in self._again():
+            kept = orjson.loads(log.get("view-again", key) or b"[]")
+            self._give([_revived(one) for one in kept], key)
+        self._looked = self._moment()
+        rows = self._now()
+        changes = []
+        for key in [*self._rows, *(key for key in rows if key not in self._rows)]:
+            before, after = self._rows.get(key), rows.get(key)
+            if before is after or before == after:
+                continue
+            kind = "insert" if before is None else "delete" if after is None else "update"
+            changes.append(ViewChange(kind, key[0] if len(key) == 1 else key, before, after))
+        self._rows = rows
+        for batch in [changes] if "fn" in self._tell else [[change] for change in changes]:
+            if batch:
+                self._give(batch)
+
+    def _give(self, changes: list[ViewChange], again: str | None = None) -> None:
+        """Call what these changes are for, with what it writes in one transaction."""
+        store = self._views._store
+        error: Exception | None = None
+        for _ in range(RETRIES + 1):
+            unit = UnitOfWork(store.log)
+            token = unit.enter()
+            try:
+                self._call(changes)
+            except Exception as raised:  # noqa: BLE001 - whatever a user's function raises
+                error = raised
+                unit.discard()
+                continue
+            except BaseException:
+                unit.discard()
+                raise
+            finally:
+                unit.leave(token)
+            if again is not None:
+                unit.put("view-again", again, None)
+            unit.commit()
+            return
+        assert error is not None
+        with store.log.transaction() as tx:
+            if again is not None:
+                tx.delete("view-again", again)
+            told = [asdict(change) for change in changes]
+            key = uuid.uuid4().hex[:12]
+            retry = ("view-again", f"{self.name}\0{key}", told)
+            bury(tx, self.name, None, error, RETRIES + 1, store.now(), told, key, retry)
+
+    def _call(self, changes: list[ViewChange]) -> None:
+        fn = self._tell.get("fn")
+        if fn is not None:
+            call(fn, changes)
+        for change in changes:
+            function = self._tell.get(f"on_{change.kind}")
+            if function is not None:
+                told = (change.before, change.after)
+                call(function, *(row for row in told if row is not None))
+
+
+def _revived(kept: dict[str, Any]) -> ViewChange:
+    """A change of a dead letter, with its key and rows as they were before JSON."""
+    key = tuple(kept["key"]) if isinstance(kept["key"], list) else kept["key"]
+    before, after = (None if row is None else Row(row) for row in (kept["before"], kept["after"]))
+    return ViewChange(kept["kind"], key, before, after)
