@@ -125,6 +125,7 @@ class Consumer:
     batches: Callable[[UnitOfWork, list[Stored]], None] | None = None
     ranges: Callable[[UnitOfWork, int, int], bool] | None = None
     reload: Callable[[], None] | None = None
+    revive: Callable[[UnitOfWork, dict[str, Any]], None] | None = None
     durable: bool = True
     begin: int = 0
     retries: int = RETRIES
@@ -170,7 +171,7 @@ class Consumer:
         whether to go on. The caller holds the lock and the lease."""
         if self.stopped or (self.ready is not None and not self.ready()):
             return False
-        if self.revivable() and self._revived():
+        if self.revivable() and self._revived(pause):
             return True
         after = self.load()
         if self.ranges is not None and self._ranged(self.ranges, after, pause):
@@ -394,13 +395,15 @@ class Consumer:
 
     def revivable(self) -> bool:
         """Whether there are dead letters to take again."""
-        return self.function is not None and any(True for _ in self._due())
+        return (self.function is not None or self.revive is not None) and any(True for _ in self._due())
 
-    def _revived(self) -> bool:
-        assert self.function is not None
+    def _revived(self, pause: Callable[[float], bool]) -> bool:
         found = False
         for id, kept in list(self._due()):
             found = True
+            if self.revive is not None:
+                self._in_unit(self._reviving(self.revive, id, kept), self.load(), pause)
+                continue
             stored = self.store.stored_at(kept["position"])
             if stored is None:
                 with self.store.log.transaction() as tx:
@@ -417,6 +420,15 @@ class Consumer:
                         bury(tx, self.name, kept["position"], error, kept["attempts"] + 1, self.store.now())
                 break
         return found
+
+    def _reviving(
+        self, revive: Callable[[UnitOfWork, dict[str, Any]], None], id: str, kept: dict[str, Any]
+    ) -> Callable[[UnitOfWork], None]:
+        def work(unit: UnitOfWork) -> None:
+            unit.put("dead", id, None)
+            revive(unit, {**kept, "id": id})
+
+        return work
 
     def _again(self, record: Any, id: str) -> None:
         """Take a dead letter once more; it is gone in the transaction of its effects."""

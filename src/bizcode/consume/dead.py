@@ -43,9 +43,11 @@ def bury(
     data: Any = None,
     key: str | None = None,
     again: tuple[str, str, Any] | None = None,
+    stage: dict[str, Any] | None = None,
 ) -> str:
     """Keep a dead letter in the caller's transaction; its id. `again` is the state that a retry sets, as
-    (space, key, value), None to delete it; without one what has no position goes back to the outbox."""
+    (space, key, value), None to delete it; `stage` where in a stream it failed; without either what has no
+    position goes back to the outbox."""
     id = f"{consumer}:{position if key is None else key}"
     value = {
         "consumer": consumer,
@@ -56,6 +58,7 @@ def bury(
         "data": data,
         "due": False,
         "again": again,
+        "stage": stage,
     }
     tx.put("dead", id, orjson.dumps(value, default=str))
     return id
@@ -99,7 +102,8 @@ class DeadLetters:
 
     def retry(self, id: Any) -> None:
         """Give it to its handler again, by the worker or the next `drain()`.
-        Raises NotFound, InvalidQuery for an element of a stream, whose window may have ended since."""
+        An element of a stream is taken up at the stage, or by the sink, where it failed.
+        Raises NotFound."""
         self._change(id, discard=False)
         self._store.consumers.poke()
 
@@ -123,9 +127,12 @@ class DeadLetters:
                     tx.delete(space, key)
                 else:
                     tx.put(space, key, orjson.dumps(data))
+            elif kept.get("stage"):
+                tx.put("dead", id, orjson.dumps({**kept, "due": True}))
             elif kept["consumer"].startswith("stream:"):
                 raise InvalidQuery(
-                    f"the dead letter {id!r} of {kept['consumer']} can't be retried: write it again, or discard it"
+                    f"the dead letter {id!r} of {kept['consumer']} doesn't say where it failed: write it again, "
+                    "or discard it"
                 )
             elif kept["position"] is None:
                 # A notifier's message: due again.

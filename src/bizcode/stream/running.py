@@ -33,6 +33,7 @@ def follow(pipeline: Pipeline, name: str, since: Any, durable: bool) -> Consumer
         full, pattern_of(pipeline), since=since, durable=durable, batches=runtime.batch, ranges=ranges
     )
     consumer.reload = runtime.state.reload
+    consumer.revive = runtime.letters.revive
     runtime.pause = lambda seconds: consumer.pause is None or consumer.pause(seconds)
     consumers.tickers(_Clock(full, pipeline.store, runtime, consumer))
     return consumer

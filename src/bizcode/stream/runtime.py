@@ -10,14 +10,15 @@ import orjson
 
 from ..consume import Pattern
 from ..consume.consumer import Stopped, call
-from ..consume.dead import bury
 from ..plan import predicates
 from ..plan.fields import Field, read
 from ..record import SYSTEM, Stored, record_of
 from ..unit import UnitOfWork, current
-from .element import MISSING, Element, Late, as_value, gone, key_field, key_text
+from .element import MISSING, Element, Late, gone, key_field, key_text
 from .history import between
 from .joined import Joined
+from .kept import Kept
+from .letters import Letters, Trial
 from .options import of_side
 from .sinks import Sinks
 from .state import Scoped, State
@@ -25,7 +26,6 @@ from .steps import Aggregate, Buffer, Enrich, Filter, FlatMap, Join, KeyBy, Map,
 from .windowed import Windowed
 
 if TYPE_CHECKING:
-    from ..log import Transaction
     from .pipeline import Pipeline
 
 __all__ = ["Runtime", "pattern_of"]
@@ -59,20 +59,20 @@ class Runtime:
         collect: Callable[[Element], Any] | None = None,
         sinks: bool = True,
         prefix: str = "",
-        state: State | None = None,
+        parent: Runtime | None = None,
     ) -> None:
         self.pipeline = pipeline
         self.options = pipeline.effective
         self.store = pipeline.store
-        self.state = State(self.store, name) if state is None else state
+        self.state = State(self.store, name) if parent is None else parent.state
         self.name = name
-        self.pause: Callable[[float], bool] | None = None
+        self.pause: Callable[[float], bool] | None = None if parent is None else parent.waited
         self.operators: dict[int, Windowed] = {}
-        self.sided = False
-        """Whether it is one side of a join."""
+        self.letters: Letters = Letters(self) if parent is None else parent.letters
+        self.prefix = prefix
+        self._parent = parent
         self._begun = self.store.now()
         self._collect = collect
-        self._prefix = prefix
         self._sinks = Sinks(pipeline, name) if sinks else None
         self._run = [self._compiled(step, n) for n, step in enumerate(pipeline.steps)]
         self._sides: list[Runtime] = []
@@ -83,23 +83,23 @@ class Runtime:
             self._joined = Joined(join, scoped, self._paired, self.options.lateness)
             for side, inner in enumerate((join.left, join.right)):
                 source = replace(inner, options=of_side(pipeline.options, inner.options))
-                made = Runtime(source, None, self._side(side), False, f"{prefix}side{side}:", self.state)
-                made.sided = True
-                self._sides.append(made)
+                self._sides.append(
+                    Runtime(source, None, self._side(side), False, f"{prefix}side{side}:", self)
+                )
         self.state.loader(self._load)
         self.state.before_save.append(self._save)
 
     def _load(self) -> None:
-        self._mark: int = self.state.get(f"{self._prefix}watermark", NEVER)
-        self._at: int | None = self.state.get(f"{self._prefix}at")
+        self._mark: int = self.state.get(f"{self.prefix}watermark", NEVER)
+        self._at: int | None = self.state.get(f"{self.prefix}at")
         self._moved = False
         for operator in self.operators.values():
             operator.mark = self.watermark
 
     def _save(self) -> None:
         if self._moved:
-            self.state.put(f"{self._prefix}watermark", self._mark)
-            self.state.put(f"{self._prefix}at", self._at)
+            self.state.put(f"{self.prefix}watermark", self._mark)
+            self.state.put(f"{self.prefix}at", self._at)
             self._moved = False
 
     def _side(self, side: int) -> Callable[[Element], None]:
@@ -155,7 +155,7 @@ class Runtime:
     def _last(self) -> int | None:
         """When something came last. A side of a join that has never had anything is counted from the beginning:
         it would hold up the other one for ever."""
-        return self._begun if self._at is None and self.sided else self._at
+        return self._begun if self._at is None and self._parent else self._at
 
     def advance(self, watermark: int | None = None) -> None:
         """Fire what the watermark has passed. A stage is moved on only when the former one has fired, whose
@@ -245,6 +245,8 @@ class Runtime:
         """An element from a step on."""
         runs = self._run
         while n < len(runs):
+            if len(element.ids) > 1:
+                self.letters.corrected(self, element.ids[1:], n)
             outs = self._attempted(runs[n], element)
             if not outs and len(element.ids) > 1 and n not in self.operators:
                 outs = (gone(element),)  # it left the pipeline, and so must what it stands for
@@ -264,7 +266,7 @@ class Runtime:
             self._late(element)
             return ()
 
-    def attempt(self, function: Callable[[], Any], element: Element) -> Any:
+    def attempt(self, function: Callable[[], Any], element: Element, trial: Trial) -> Any:
         """Call what is a user's, with retries; None if it failed for good, and the element is then a dead letter
         or `on_error`'s. What an attempt wrote is taken back."""
         unit = current(self.store.log)
@@ -279,44 +281,74 @@ class Runtime:
                     unit.reset(mark)
                 attempts += 1
                 if attempts > options.retries:
-                    self._failed(error, element, attempts)
+                    self._failed(error, element, attempts, trial)
                     return None
                 wait = options.backoff / 1e6 * 2 ** (attempts - 1)
                 if self.pause is not None and not self.pause(wait):
                     raise Stopped from error
 
     def _paired(self, function: Callable[..., Any] | None, given: tuple[Any, ...], element: Element) -> Any:
-        return given if function is None else self.attempt(lambda: call(function, *given), element)
+        if function is None:
+            return given
+        return self.attempt(lambda: call(function, *given), element, Trial("join", 0))
+
+    def waited(self, seconds: float) -> bool:
+        """Wait between attempts; False if the process is to stop."""
+        return self.pause is None or self.pause(seconds)
+
+    def part(self, prefix: str) -> Runtime | None:
+        """This pipeline, or the side of a join with that prefix."""
+        found = (side.part(prefix) for side in self._sides)
+        return self if prefix == self.prefix else next((part for part in found if part is not None), None)
+
+    def again(self, element: Element, trial: Trial) -> None:
+        """Take up what had failed, where it had."""
+        if trial.kind == "sink":
+            self._attempted(self._run[trial.stage], element)
+        elif trial.kind == "step":
+            self.flow(element, trial.stage)
+        elif trial.window is not None:
+            for result in self.operators[trial.stage].again(trial.window):
+                self.flow(result, trial.stage + 1)
+        elif isinstance(self.pipeline.source, Join):
+            value = self._paired(self.pipeline.source.function, element.value, element)
+            if value is not None:
+                self.flow(element.with_value(value), 0)
 
     # steps
 
     def _compiled(self, step: Any, n: int) -> Run:
         """What a step does with an element that is not withdrawn."""
         if isinstance(step, (Aggregate, Reduce)):
-            scoped = Scoped(self.state, f"{self._prefix}{n}:")
+            scoped = Scoped(self.state, f"{self.prefix}{n}:")
             lateness = self.options.lateness
             corrected = isinstance(self.pipeline.source, Join) or bool(self.operators and lateness)
-            made = Windowed(step, scoped, self.store.tz, lateness, self.attempt, corrected)
+
+            def attempt(function: Callable[[], Any], element: Element, window: Kept | None = None) -> Any:
+                return self.attempt(function, element, Trial("step" if window is None else "fold", n, window))
+
+            made = Windowed(step, scoped, self.store.tz, lateness, attempt, corrected)
             self.operators[n] = made
             return made.take
         if isinstance(step, Sink):
-            return self._sink(step)
+            return self._sink(step, n)
         if isinstance(step, KeyBy):
-            return self._keyed(step)
+            return self._keyed(step, n)
         run = self._plain(step, n)
         return lambda element: (element,) if element.withdrawn else run(element)
 
     def _plain(self, step: Any, n: int) -> Run:
+        trial = Trial("step", n)
         if isinstance(step, Filter):
             matches = step.condition.matches
             if predicates.split(step.condition)[1] is None:
                 return lambda e: (e,) if matches(e.value) else ()
-            return lambda e: (e,) if self.attempt(lambda: bool(matches(e.value)), e) else ()
+            return lambda e: (e,) if self.attempt(lambda: bool(matches(e.value)), e, trial) else ()
         if isinstance(step, Map):
             function = step.function
 
             def mapped(element: Element) -> Iterable[Element]:
-                value = self.attempt(lambda: call(function, element.value), element)
+                value = self.attempt(lambda: call(function, element.value), element, trial)
                 return () if value is None else (element.with_value(value),)
 
             return mapped
@@ -324,7 +356,7 @@ class Runtime:
             many = step.function
 
             def each(element: Element) -> Iterable[Element]:
-                values = self.attempt(lambda: list(call(many, element.value) or ()), element)
+                values = self.attempt(lambda: list(call(many, element.value) or ()), element, trial)
                 found = [element.with_value(value) for value in values or ()]
                 if element.ids:
                     # Each is a result of its own; the first takes the place of all that there were.
@@ -337,7 +369,7 @@ class Runtime:
             more, biz = step.function, self.pipeline.biz
 
             def enriched(element: Element) -> Iterable[Element]:
-                found = self.attempt(lambda: (call(more, element.value, biz),), element)
+                found = self.attempt(lambda: (call(more, element.value, biz),), element, trial)
                 if found is None:
                     return ()
                 return (element,) if found[0] is None else (element.with_value(found[0]),)
@@ -347,18 +379,18 @@ class Runtime:
             return lambda e: (e,) if self._passes(step, e, n) else ()
         return lambda e: (e,)
 
-    def _sink(self, step: Sink) -> Run:
+    def _sink(self, step: Sink, n: int) -> Run:
         if self._sinks is None:
             return lambda element: (element,)
-        write = self._sinks.write
+        write, trial = self._sinks.write, Trial("sink", n)
 
         def into(element: Element) -> Iterable[Element]:
-            self.attempt(lambda: write(step, element), element)
+            self.attempt(lambda: write(step, element), element, trial)
             return (element,)
 
         return into
 
-    def _keyed(self, step: KeyBy) -> Run:
+    def _keyed(self, step: KeyBy, n: int) -> Run:
         names = step.names
         parts = [key_field(part) if isinstance(part, str) else part for part in step.parts]
         declarative = all(isinstance(part, Field) for part in parts)
@@ -379,7 +411,7 @@ class Runtime:
             found = (
                 [one(part, element) for part in parts]
                 if declarative
-                else self.attempt(lambda: [one(part, element) for part in parts], element)
+                else self.attempt(lambda: [one(part, element) for part in parts], element, Trial("step", n))
             )
             if found is None:
                 return ()
@@ -390,7 +422,7 @@ class Runtime:
         return keyed
 
     def _passes(self, step: Throttle, element: Element, n: int) -> bool:
-        place = f"{self._prefix}throttle{n}:{key_text(element.key)}"
+        place = f"{self.prefix}throttle{n}:{key_text(element.key)}"
         last = self.state.get(place)
         if last is not None and element.time < last + step.micros:
             return len(element.ids) > 1 and element.time == last  # it corrects the one that passed
@@ -401,7 +433,7 @@ class Runtime:
 
     def count(self, what: str, more: int = 1) -> None:
         """Count what the stream's list shows."""
-        place = f"{self._prefix}count:{what}"
+        place = f"{self.prefix}count:{what}"
         self.state.put(place, self.state.get(place, 0) + more)
 
     def _late(self, element: Element) -> None:
@@ -409,23 +441,13 @@ class Runtime:
         if self.options.late is not None:
             call(self.options.late, element.value)
 
-    def _failed(self, error: Exception, element: Element, attempts: int) -> None:
+    def _failed(self, error: Exception, element: Element, attempts: int, trial: Trial) -> None:
         self.count("dead")
         on_error = self.options.on_error
         if on_error is not None:
             call(on_error, error, element.value)
-            return
-        unit = current(self.store.log)
-        if unit is None:
-            raise error
-        name, now, position = f"stream:{self.name}", self.store.now(), element.origin
-        data = as_value(element.value) if position is None else None
-        key = None if position is not None else f"{element.time}-{element.order}"
-
-        def keep(tx: Transaction) -> None:
-            bury(tx, name, position, error, attempts, now, data, key)
-
-        unit.action(keep)
+        else:
+            self.letters.write(self, error, element, attempts, trial)
 
     def batch(self, unit: UnitOfWork, rows: list[Stored]) -> None:
         """A batch of records; all that follows from it is in the unit."""

@@ -34,7 +34,8 @@ class Windowed:
     `mark` is the watermark that it was advanced to: what comes before it is moved on is in time.
 
     Args:
-        attempt: calls a user's function, with retries; None if it failed for good.
+        attempt: calls a user's function for an element (and a window that goes with it), with retries;
+            None if it failed for good.
         corrected: whether elements may come that correct former ones.
     """
 
@@ -44,7 +45,7 @@ class Windowed:
         state: Scoped,
         tz: ZoneInfo,
         lateness: int,
-        attempt: Callable[[Callable[[], Any], Element], Any],
+        attempt: Callable[..., Any],
         corrected: bool = False,
     ) -> None:
         self.step = step
@@ -275,7 +276,7 @@ class Windowed:
             result = self._result(kept)
         else:
             about = Element(Row({**base, **ends}), time, order, None, kept.key, kept.names)
-            result = self._attempt(lambda: self._result(kept), about)
+            result = self._attempt(lambda: self._result(kept), about, kept)
             if result is None:
                 return self._gone(kept) if former else []
         kept.revision += 1
@@ -283,6 +284,11 @@ class Windowed:
         kept.ids = [id]
         value = Row({**base, **result, **ends})
         return [Element(value, time, order, None, kept.key, kept.names, (id, *former))]
+
+    def again(self, kept: Kept) -> list[Element]:
+        """The result of a window that had failed: as it is now, or as it was if it isn't kept any more."""
+        known = self.windows(kept.key).get(kept.start)
+        return self.once(kept, tuple(kept.ids)) if known is None else self.fire(known)
 
     def _instant(self, us: int) -> datetime:
         """Windows share their ends: each is made once."""
