@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from .errors import InvalidQuery
-from .measure.metric import GAUGE, metric_kind
 from .query import Lazy
 
 __all__ = ["standup"]
@@ -65,7 +64,7 @@ def _moved(biz: Any) -> list[str]:
             found.append(_line(name, change))
     for name in biz.measure.names().run():
         metric = biz.measure[name]
-        level = metric_kind(biz.store, name) == GAUGE
+        level = metric.kind == "gauge"
         try:
             change = (metric.last() if level else metric.sum()).since("1d").vs("prev").run()
         except InvalidQuery:  # the samples of the day before are deleted already

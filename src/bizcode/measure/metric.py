@@ -172,6 +172,11 @@ class MetricDoor(MetricSelection):
         """
         return self._record(value, given, keywords)
 
+    @property
+    def kind(self) -> str | None:
+        """How the metric is used: "gauge", "counter", or None for plain samples."""
+        return metric_kind(self.store, self.name)
+
     def set(self, value: Any, *given: Any, **keywords: Any) -> Any:
         """Record a gauge's value. Raises Conflict if the metric is a counter."""
         number = values.number(value, self.name)
