@@ -167,3 +167,35 @@ def test_a_handler_cannot_drain(biz):
     biz.track.Signup()
     biz.drain()
     assert "drain() can't be called by a handler" in biz.dead_letters.list().run()[0].error
+
+
+def test_what_is_sealed_while_it_reads_the_sealed_part_is_not_skipped(biz):
+    seen = []
+
+    def take(event):
+        seen.append(event.n)
+        if event.n == 10:
+            with Business(biz.store.directory, worker=False) as other:
+                for n in range(100, 200):
+                    other.track.Signup(n=n)
+                other.store.segments.seal()
+
+    for n in range(100):
+        biz.track.Signup(n=n)
+    biz.store.segments.seal()
+    biz.store.consumers.subscribe("event", ("Signup",), take, name="mine", since="start")
+    biz.drain()
+    assert seen == list(range(200))
+
+
+def test_its_position_is_written_at_the_close_though_nothing_was_wanted(tmp_path):
+    for _ in range(2):
+        with Business(tmp_path / "a", worker=False) as biz:
+            biz.track.Signup.subscribe(print, name="mine")
+            biz.track.Other()
+            biz.drain()
+            head = biz.store.log.head()
+    with Business(tmp_path / "a", worker=False) as biz:
+        biz.track.Signup.subscribe(print, name="mine")
+        assert biz.store.consumers.get("mine").lag() == 0
+        assert biz.store.log.head() == head

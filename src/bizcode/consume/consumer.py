@@ -7,6 +7,7 @@ of the effects, so a crash neither loses nor repeats an effect inside the store.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import inspect
 import random
@@ -139,6 +140,7 @@ class Consumer:
     _written: int = -1
     _one_by_one_to: int = 0
     _history: Iterator[list[Stored]] | None = None
+    _history_to: int = 0
 
     def load(self) -> int:
         """The position as committed by anyone."""
@@ -161,6 +163,13 @@ class Consumer:
             self.position = kept
             self._history = None
         return self.position
+
+    def settle(self) -> None:
+        """Write where it is, if that is past what nobody wanted and so was not written yet."""
+        if self.durable and self.position > self._written >= 0:
+            with contextlib.suppress(Conflict), self.store.log.transaction() as tx:
+                self._write_position(tx, self.position)
+                self._written = self.position
 
     def lag(self) -> int:
         """How many positions it is behind."""
@@ -260,29 +269,34 @@ class Consumer:
         return True
 
     def _read(self, after: int) -> list[Stored]:
-        sealed = self.store.segments.catalog().sealed_to
-        if after >= sealed:
+        catalog = self.store.segments.catalog
+        while True:
+            sealed = catalog().sealed_to
+            if after >= sealed:
+                self._history = None
+                rows = self.store.log.read(after, limit=BATCH)
+                if catalog().sealed_to > after:
+                    continue  # sealed in between: what was read may begin after that
+                return rows or self._skip(after)
+            if self._history is None:
+                kinds = set(self.pattern.kinds) | ({SYSTEM} if self.pattern.system else set())
+                names = None
+                if self.pattern.names is not None:
+                    names = self.pattern.names | self.pattern.system
+                self._history = self.store.segments.rows(after, sealed, kinds=kinds, names=names)
+                self._history_to = sealed
+            rows = next(self._history, None)
+            if rows is not None:
+                return rows
             self._history = None
-            return self.store.log.read(after, limit=BATCH)
-        if self._history is None:
-            kinds = set(self.pattern.kinds) | ({SYSTEM} if self.pattern.system else set())
-            names = None
-            if self.pattern.names is not None:
-                names = self.pattern.names | self.pattern.system
-            self._history = self.store.segments.rows(after, sealed, kinds=kinds, names=names)
-        rows = next(self._history, None)
-        if rows is not None:
-            return rows
-        self._history = None
-        # Nothing that it wants is left in the sealed part.
-        self.position = sealed
-        return self.store.log.read(sealed, limit=BATCH) or self._skip(sealed)
+            # Nothing that it wants is left in what was sealed when this history began; more may be by now.
+            after = self.position = self._history_to
 
-    def _skip(self, sealed: int) -> list[Stored]:
-        if self.durable and sealed > self._written:
+    def _skip(self, position: int) -> list[Stored]:
+        if self.durable and position - self._written >= STRIDE:
             with self.store.log.transaction() as tx:
-                self._write_position(tx, sealed)
-            self._written = sealed
+                self._write_position(tx, position)
+            self._written = position
         return []
 
     def _write_position(self, tx: Transaction, position: int) -> None:

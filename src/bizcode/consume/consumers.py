@@ -449,3 +449,10 @@ class Consumers:
         for consumer in list(self._consumers.values()):
             consumer.stopped = True
         self.stop_worker()
+        if not self.store.log_readonly:
+            for consumer in list(self._consumers.values()):
+                if consumer.lock.acquire(blocking=False):
+                    try:
+                        consumer.settle()
+                    finally:
+                        consumer.lock.release()

@@ -81,8 +81,16 @@ def _in_ranges(store: Store, vectorised: Vectorised, low: int | None) -> None:
 
 def _history(store: Store) -> Iterator[list[Stored]]:
     store.log.flush()
-    yield from store.segments.rows(0)
-    yield store.log.read(store.segments.catalog().sealed_to)
+    after = 0
+    while (sealed := store.segments.catalog().sealed_to) > after:
+        yield from store.segments.rows(after, sealed)
+        after = sealed
+    rows = store.log.read(after)
+    while (sealed := store.segments.catalog().sealed_to) > after:
+        # Sealed in between: what was read may begin after that.
+        yield from store.segments.rows(after, sealed)
+        after, rows = sealed, store.log.read(sealed)
+    yield rows
 
 
 def _final(found: list[Element]) -> list[Any]:
