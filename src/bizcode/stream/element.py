@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,7 +24,9 @@ __all__ = [
     "key_field",
     "key_text",
     "named",
+    "packed",
     "plain",
+    "unpacked",
     "value_of",
 ]
 
@@ -92,6 +94,36 @@ def value_of(kept: Any) -> Any:
     if isinstance(kept, list):
         return unpack(kept[1:]) if kept[0] == "record" else kept[1]
     return as_value(kept)
+
+
+def packed(element: Element) -> dict[str, Any]:
+    """An element as JSON, from which `unpacked` makes it again."""
+    given = element.value
+    return {
+        "value": [_each(part, kept_of) for part in given] if isinstance(given, tuple) else kept_of(given),
+        "time": element.time,
+        "order": element.order,
+        "origin": element.origin,
+        "key": element.key,
+        "names": list(element.names),
+        "ids": list(element.ids),
+        "withdrawn": element.withdrawn,
+    }
+
+
+def unpacked(kept: dict[str, Any], pair: bool = False) -> Element:
+    """The element that was packed; `pair`: its value is what a join gives its function."""
+    value = tuple(_each(part, value_of, pair) for part in kept["value"]) if pair else value_of(kept["value"])
+    names = tuple(kept["names"])
+    key = tuple(kept["key"]) if len(names) > 1 else kept["key"]
+    found = (value, kept["time"], kept["order"], kept["origin"], key, names, tuple(kept["ids"]))
+    return Element(*found, withdrawn=kept["withdrawn"])
+
+
+def _each(part: Any, made: Callable[[Any], Any], kept: bool = False) -> Any:
+    """One side of what a join gives: an element, None, or a list of them."""
+    several = isinstance(part, list) and not (kept and part and part[0] in ("record", "value"))
+    return None if part is None else [made(one) for one in part] if several else made(part)
 
 
 def field_of(element: Element, name: str) -> Any:

@@ -6,7 +6,6 @@ A letter's `stage`: {"at": which side of a join, "stage": its number, "step": ho
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ from ..consume.dead import bury
 from ..errors import InvalidQuery
 from ..query.reach import describe
 from ..unit import UnitOfWork, current
-from .element import Element, as_value, kept_of, plain, value_of
+from .element import Element, as_value, packed, plain, unpacked
 from .kept import Kept
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ class Letters:
             "stage": trial.stage,
             "step": _step(at, trial),
             "kind": trial.kind,
-            "element": _packed(element),
+            "element": packed(element),
             "window": None if trial.window is None else trial.window.plain(),
         }
         key = f"{element.time}-{element.order}" if position is None else str(position)
@@ -101,7 +100,7 @@ class Letters:
         """Take a letter up where it failed; what follows is in the unit. If it fails again it is buried again."""
         place = kept["stage"]
         runtime, stage = self._runtime.part(place["at"]), place["stage"]
-        element = _unpacked(place["element"], place["kind"] == "join")
+        element = unpacked(place["element"], place["kind"] == "join")
         window = None if place["window"] is None else Kept.of(place["window"])
         trial = Trial(place["kind"], stage, window)
         if runtime is None or _step(runtime, trial) != place["step"]:
@@ -110,7 +109,7 @@ class Letters:
         runtime.count("dead", -1)
         runtime.again(element, trial)
         self._runtime.advance()
-        self._runtime.state.save(unit)
+        self._runtime.finish(unit, 2**62)
 
     def _refuse(self, unit: UnitOfWork, kept: dict[str, Any]) -> None:
         name, place, now = f"stream:{self._runtime.name}", kept["stage"], self._runtime.store.now()
@@ -131,34 +130,6 @@ def _step(runtime: Runtime, trial: Trial) -> str:
         return "the function of the join"
     steps = runtime.pipeline.steps
     return describe(steps[trial.stage]) if trial.stage < len(steps) else ""
-
-
-def _packed(element: Element) -> dict[str, Any]:
-    given = element.value
-    return {
-        "value": [_each(part, kept_of) for part in given] if isinstance(given, tuple) else kept_of(given),
-        "time": element.time,
-        "order": element.order,
-        "origin": element.origin,
-        "key": element.key,
-        "names": list(element.names),
-        "ids": list(element.ids),
-        "withdrawn": element.withdrawn,
-    }
-
-
-def _unpacked(kept: dict[str, Any], pair: bool) -> Element:
-    value = tuple(_each(part, value_of, pair) for part in kept["value"]) if pair else value_of(kept["value"])
-    names = tuple(kept["names"])
-    key = tuple(kept["key"]) if len(names) > 1 else kept["key"]
-    found = (value, kept["time"], kept["order"], kept["origin"], key, names, tuple(kept["ids"]))
-    return Element(*found, withdrawn=kept["withdrawn"])
-
-
-def _each(part: Any, made: Callable[[Any], Any], kept: bool = False) -> Any:
-    """One side of what a join gives: an element, None, or a list of them."""
-    several = isinstance(part, list) and not (kept and part and part[0] in ("record", "value"))
-    return None if part is None else [made(one) for one in part] if several else made(part)
 
 
 def _shown(value: Any) -> Any:

@@ -112,6 +112,8 @@ class _Clock:
         if self._consumer.stopped:
             return None
         due = self._runtime.due()
+        if self._runtime.waits:
+            due = self._store.now()
         if due is None or self._consumer.position < self._store.log.head():
             return None if due is None else max(due, self._store.now() + 1)
         return due
@@ -123,7 +125,7 @@ class _Clock:
             try:
                 self._runtime.idle(now)
                 self._runtime.advance()
-                self._runtime.state.save(unit)
+                self._runtime.finish(unit, 2**62)
             finally:
                 unit.leave(token)
             unit.commit()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,19 +10,19 @@ import orjson
 
 from ..consume import Pattern
 from ..consume.consumer import Stopped, call
-from ..plan import predicates
-from ..plan.fields import Field, read
 from ..record import SYSTEM, Stored, record_of
 from ..unit import UnitOfWork, current
-from .element import MISSING, Element, Late, gone, key_field, key_text
+from .element import Element, Late, gone
 from .history import between
 from .joined import Joined
 from .kept import Kept
 from .letters import Letters, Trial
 from .options import of_side
 from .sinks import Sinks
+from .stages import Run, stage
 from .state import Scoped, State
-from .steps import Aggregate, Buffer, Enrich, Filter, FlatMap, Join, KeyBy, Map, Reduce, Sink, Throttle
+from .steps import Aggregate, Buffer, Join, Reduce, Sink, Throttle
+from .waiting import Waiting
 from .windowed import Windowed
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 __all__ = ["Runtime", "pattern_of"]
 
 NEVER = -(2**62)
-Run = Callable[[Element], Iterable[Element]]
 
 
 def pattern_of(pipeline: Pipeline) -> Pattern:
@@ -68,12 +67,13 @@ class Runtime:
         self.name = name
         self.pause: Callable[[float], bool] | None = None if parent is None else parent.waited
         self.operators: dict[int, Windowed] = {}
+        self._buffers: dict[int, Waiting] = {}
         self.letters: Letters = Letters(self) if parent is None else parent.letters
         self.prefix = prefix
         self._parent = parent
         self._begun = self.store.now()
         self._collect = collect
-        self._sinks = Sinks(pipeline, name) if sinks else None
+        self.sinks = Sinks(pipeline, name) if sinks else None
         self._run = [self._compiled(step, n) for n, step in enumerate(pipeline.steps)]
         self._sides: list[Runtime] = []
         self._joined: Joined | None = None
@@ -112,6 +112,10 @@ class Runtime:
                 self._late(element)
 
         return take
+
+    @property
+    def _root(self) -> Runtime:
+        return self if self._parent is None else self._parent._root
 
     # time
 
@@ -167,6 +171,8 @@ class Runtime:
             for element in self._joined.advance(at):
                 self.flow(element, 0)
         for n, operator in self.operators.items():
+            if any(waiting and stage < n for stage, waiting in self._buffers.items()):
+                return  # what waits comes before
             for element in operator.advance(at):
                 self.flow(element, n + 1)
 
@@ -216,6 +222,8 @@ class Runtime:
         """
         for side in self._sides:
             side.retract(position, at)
+        for waiting in self._buffers.values():
+            waiting.retract(position)
         if self._joined is not None:
             for withdrawn in self._joined.retract(position, self.watermark):
                 self.flow(withdrawn, 0)
@@ -248,7 +256,7 @@ class Runtime:
             if len(element.ids) > 1:
                 self.letters.corrected(self, element.ids[1:], n)
             outs = self._attempted(runs[n], element)
-            if not outs and len(element.ids) > 1 and n not in self.operators:
+            if not outs and len(element.ids) > 1 and n not in self.operators and n not in self._buffers:
                 outs = (gone(element),)  # it left the pipeline, and so must what it stands for
             if len(outs) != 1:
                 for out in outs:
@@ -330,104 +338,10 @@ class Runtime:
             made = Windowed(step, scoped, self.store.tz, lateness, attempt, corrected)
             self.operators[n] = made
             return made.take
-        if isinstance(step, Sink):
-            return self._sink(step, n)
-        if isinstance(step, KeyBy):
-            return self._keyed(step, n)
-        run = self._plain(step, n)
-        return lambda element: (element,) if element.withdrawn else run(element)
-
-    def _plain(self, step: Any, n: int) -> Run:
-        trial = Trial("step", n)
-        if isinstance(step, Filter):
-            matches = step.condition.matches
-            if predicates.split(step.condition)[1] is None:
-                return lambda e: (e,) if matches(e.value) else ()
-            return lambda e: (e,) if self.attempt(lambda: bool(matches(e.value)), e, trial) else ()
-        if isinstance(step, Map):
-            function = step.function
-
-            def mapped(element: Element) -> Iterable[Element]:
-                value = self.attempt(lambda: call(function, element.value), element, trial)
-                return () if value is None else (element.with_value(value),)
-
-            return mapped
-        if isinstance(step, FlatMap):
-            many = step.function
-
-            def each(element: Element) -> Iterable[Element]:
-                values = self.attempt(lambda: list(call(many, element.value) or ()), element, trial)
-                found = [element.with_value(value) for value in values or ()]
-                if element.ids:
-                    # Each is a result of its own; the first takes the place of all that there were.
-                    id = element.ids[0]
-                    found[1:] = [replace(e, ids=(f"{id}.{n}",)) for n, e in enumerate(found[1:], 1)]
-                return found
-
-            return each
-        if isinstance(step, Enrich):
-            more, biz = step.function, self.pipeline.biz
-
-            def enriched(element: Element) -> Iterable[Element]:
-                found = self.attempt(lambda: (call(more, element.value, biz),), element, trial)
-                if found is None:
-                    return ()
-                return (element,) if found[0] is None else (element.with_value(found[0]),)
-
-            return enriched
-        if isinstance(step, Throttle):
-            return lambda e: (e,) if self._passes(step, e, n) else ()
-        return lambda e: (e,)
-
-    def _sink(self, step: Sink, n: int) -> Run:
-        if self._sinks is None:
-            return lambda element: (element,)
-        write, trial = self._sinks.write, Trial("sink", n)
-
-        def into(element: Element) -> Iterable[Element]:
-            self.attempt(lambda: write(step, element), element, trial)
-            return (element,)
-
-        return into
-
-    def _keyed(self, step: KeyBy, n: int) -> Run:
-        names = step.names
-        parts = [key_field(part) if isinstance(part, str) else part for part in step.parts]
-        declarative = all(isinstance(part, Field) for part in parts)
-
-        def one(part: Any, element: Element) -> Any:
-            if not isinstance(part, Field):
-                value = call(part, element.value)
-            else:
-                value = read(element.value, part)
-                if value is MISSING or value is None:
-                    self.count("unknown")
-                    return None
-            return int(value) if type(value) is float and value.is_integer() and abs(value) < 2**63 else value
-
-        def keyed(element: Element) -> Iterable[Element]:
-            if element.withdrawn:
-                return (element,)
-            found = (
-                [one(part, element) for part in parts]
-                if declarative
-                else self.attempt(lambda: [one(part, element) for part in parts], element, Trial("step", n))
-            )
-            if found is None:
-                return ()
-            key = found[0] if len(found) == 1 else tuple(found)
-            e = element
-            return (Element(e.value, e.time, e.order, e.origin, key, names, e.ids),)
-
-        return keyed
-
-    def _passes(self, step: Throttle, element: Element, n: int) -> bool:
-        place = f"{self.prefix}throttle{n}:{key_text(element.key)}"
-        last = self.state.get(place)
-        if last is not None and element.time < last + step.micros:
-            return len(element.ids) > 1 and element.time == last  # it corrects the one that passed
-        self.state.put(place, element.time)
-        return True
+        if isinstance(step, Buffer) and step.overflow != "block" and self._root.sinks is not None:
+            waiting = self._buffers[n] = Waiting(step, self.state, f"{self.prefix}buffer{n}")
+            return lambda element: waiting.take(element, self.store.log.head())
+        return stage(self, step, n)
 
     # what goes wrong
 
@@ -451,17 +365,47 @@ class Runtime:
 
     def batch(self, unit: UnitOfWork, rows: list[Stored]) -> None:
         """A batch of records; all that follows from it is in the unit."""
-        for row in self._bounded(rows):
+        for row in rows:
             self.take(row)
             # Between records, not only between batches: results must not depend on how the input was cut.
             self.advance()
+        self.finish(unit, rows[-1].position)
+
+    def finish(self, unit: UnitOfWork, position: int) -> None:
+        """The end of a batch, up to a position: what waited goes on if no more is to come before it."""
+        if self._held() and not self._behind(position):
+            self._release()
         self.state.save(unit)
 
-    def _bounded(self, rows: list[Stored]) -> list[Stored]:
-        for step in self.pipeline.steps:
-            if isinstance(step, Buffer) and step.overflow != "block" and len(rows) > step.size:
-                rows = rows[-step.size :] if step.overflow == "drop_oldest" else rows[: step.size]
-        return rows
+    def _held(self) -> list[Waiting]:
+        mine = [waiting for waiting in self._buffers.values() if waiting]
+        return mine + [waiting for side in self._sides for waiting in side._held()]
+
+    def _behind(self, position: int) -> bool:
+        """Whether more comes after a position that was there when the first that waits came."""
+        log = self.store.log
+        if position >= min(waiting.until for waiting in self._held()) or position >= log.head():
+            return False
+        rows = log.read(position, limit=1_000)
+        pattern = pattern_of(self.pipeline)
+        return (
+            position < self.store.segments.catalog().sealed_to
+            or len(rows) == 1_000
+            or any(pattern.wants(row) for row in rows)
+        )
+
+    def _release(self) -> None:
+        for side in self._sides:
+            side._release()
+        for n, waiting in self._buffers.items():
+            for element in waiting.release():
+                self.flow(element, n + 1)
+            self.advance()
+
+    @property
+    def waits(self) -> bool:
+        """Whether something waits at a buffer."""
+        return bool(self._held())
 
     def open(self) -> int:
         """How many windows and joins are open."""

@@ -41,7 +41,7 @@ class Vectorised:
         """The records after one position and up to another; False where they must be taken one by one."""
         if not self.take(after, until, live=True):
             return False
-        self._runtime.state.save(unit)
+        self._runtime.finish(unit, until)
         return True
 
     def take(self, after: int, until: int, live: bool, since: int | None = None) -> bool:
