@@ -224,6 +224,14 @@ def test_an_empty_result_can_be_shown(biz, pricing):
     assert "can't be called yet" in repr(pricing.results())
 
 
+@pytest.mark.parametrize(("control", "value"), [(0.5, 1.0), (0.5, 0.0), (0.1, 1.0), (0.7, 0.0), (0.3, 1.0)])
+def test_a_variant_in_which_all_or_none_did_it_has_results(biz, pricing, control, value):
+    fill(biz, pricing, 10, {"control": control, "value": value})
+    result = pricing.results().run()
+    assert result.variants["value"].rate == value
+    assert result.needed_sample_size > 1
+
+
 def test_plot_shows_the_interval_of_each_lift(biz, pricing):
     pytest.importorskip("altair")
     fill(biz, pricing, 120, {"control": 0.1, "value": 0.25})

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from ..stats.compare import holm, mismatch, two_sided
 from ..stats.intervals import relative
-from ..stats.power import users_for_means, users_for_rates
+from ..stats.power import users_between_rates, users_for_means
 from .contrast import contrast, with_cuped
 from .definition import Definition
 from .results import Results, VariantResult
@@ -159,7 +159,7 @@ def _needed(definition: Definition, arms: Mapping[str, Arm], name: str | None) -
     if goal.proportion:
         if not 0 < control.mean < 1 or arm.mean == control.mean:
             return None
-        return users_for_rates(control.mean, arm.mean - control.mean)
+        return users_between_rates(control.mean, arm.mean)
     if control.variance is None or arm.variance is None or arm.mean == control.mean:
         return None
     return users_for_means(control.variance, arm.variance, arm.mean - control.mean)

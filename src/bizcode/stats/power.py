@@ -6,7 +6,7 @@ import math
 
 from ..errors import InvalidValue
 
-__all__ = ["users_for_means", "users_for_rates"]
+__all__ = ["users_between_rates", "users_for_means", "users_for_rates"]
 
 
 def users_for_rates(
@@ -37,12 +37,22 @@ def users_for_rates(
     other = baseline * (1 + mde) if relative else baseline + mde
     if not 0 < other < 1:
         raise InvalidValue(f"the baseline of {baseline} and mde={mde} lead to {other:g}, outside 0 to 1")
-    mean = (baseline + other) / 2
+    return users_between_rates(baseline, other, alpha, power)
+
+
+def users_between_rates(control: float, other: float, alpha: float = 0.05, power: float = 0.8) -> int:
+    """Users per variant that tell two rates apart, as `users_for_rates`. Either may be 0 or 1, as rates that
+    were observed are; they must differ.
+
+    >>> users_between_rates(0.1, 0.12), users_between_rates(0.5, 1.0)
+    (3841, 11)
+    """
+    mean = (control + other) / 2
     null, alternative = _normal(1 - alpha / 2), _normal(power)
     root = null * math.sqrt(2 * mean * (1 - mean)) + alternative * math.sqrt(
-        baseline * (1 - baseline) + other * (1 - other)
+        control * (1 - control) + other * (1 - other)
     )
-    return math.ceil((root / (other - baseline)) ** 2)
+    return math.ceil((root / (other - control)) ** 2)
 
 
 def users_for_means(control: float, other: float, difference: float) -> int:
