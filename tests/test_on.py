@@ -28,6 +28,10 @@ def write(biz):
         (lambda on: on.track.Signup, ["Signup"]),
         (lambda on: on.track["*"], ["Signup"]),
         (lambda on: on.measure.revenue, ["revenue"]),
+        (lambda on: on["Customer.signup"], ["Customer.signup"]),
+        (lambda on: on["Order.*"], ["Order.created", "Order.paid"]),
+        (lambda on: on["*.created"], ["Order.created", "Customer.created"]),
+        (lambda on: on["track.Signup"], ["Signup"]),
     ],
 )
 def test_a_path_says_which_records(biz, path, types):
@@ -137,6 +141,9 @@ def test_a_record_may_be_passed_on_whole(biz):
     [
         (lambda on: on[""], InvalidName),
         (lambda on: on[" "].created, InvalidName),
+        (lambda on: on[".created"], InvalidName),
+        (lambda on: on["Order."], InvalidName),
+        (lambda on: on["Order.created"].paid, InvalidValue),
         (lambda on: on.Customer[""], InvalidName),
         (lambda on: on.Customer[None], InvalidName),
         (lambda on: on.Customer(print), InvalidValue),
@@ -154,5 +161,5 @@ def test_what_cannot_be_is_refused(biz, wrong, error):
 def test_a_name_stands_for_one_handler(biz):
     biz.on.track.Signup(write, name="mine")
     biz.on.track.Signup(write, name="mine")
-    with pytest.raises(AlreadyExists, match="mine"):
+    with pytest.raises(AlreadyExists, match=r"'mine' is taken by test_on.write \(on track.Signup\)"):
         biz.on.track.Other(write, name="mine")

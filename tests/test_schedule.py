@@ -272,10 +272,38 @@ def test_what_cannot_be_is_refused(biz, wrong, error, says):
         wrong(biz.every)
 
 
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        lambda every, **options: every("1h", **options),
+        lambda every, **options: every("1h")(**options),
+        lambda every, **options: every.hour(**options),
+        lambda every, **options: every.cron("0 * * * *", **options),
+        lambda every, **options: every.day.at("1am", **options),
+        lambda every, **options: every.day(**options).at("1am"),
+    ],
+)
+def test_options_may_be_given_with_any_part_of_a_schedule(tmp_path, schedule):
+    clock = ManualClock("2024-01-01T00:30")
+    for at, runs in (("2024-01-01T00:30", 0), ("2024-01-01T01:30", 0), ("2024-01-02T01:00", 1)):
+        clock.set(at)
+        with Business(tmp_path / "a", clock=clock, worker=False) as biz:
+            schedule(biz.every, name="mine", misfire="skip")(lambda: None)
+            biz.drain()
+            assert [run.name for run in biz.every.runs().run()] == ["mine"] * runs
+
+
+@pytest.mark.parametrize("options", [{"misfire": "twice"}, {"misfire": ""}, {"name": " "}])
+def test_options_are_looked_at_where_they_are_given(biz, options):
+    for schedule in (lambda **o: biz.every("1h", **o), lambda **o: biz.every.day.at("9am", **o)):
+        with pytest.raises((InvalidQuery, InvalidName)):
+            schedule(**options)
+
+
 def test_a_name_stands_for_one_job(biz):
     def job(): ...
 
     biz.every.hour(job, name="job")
     biz.every.hour(job, name="job")
-    with pytest.raises(AlreadyExists, match="job"):
+    with pytest.raises(AlreadyExists, match=r"job \('0 \* \* \* \*'\)"):
         biz.every.day(job, name="job")

@@ -103,3 +103,28 @@ def test_a_modules_biz_is_run(tmp_path, default):
         until(lambda: biz.track.Pong.count().run())
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 0
+
+
+def test_of_several_startups_the_one_that_builds_on_the_others_is_launched(tmp_path):
+    (tmp_path / "my.py").write_text(
+        "from bizcode import Startup\n"
+        "class Mine(Startup):\n    def launch(self, biz): biz.track.Mine()\n"
+        "class Ours(Mine):\n    def launch(self, biz): biz.track.Ours()\n"
+        "Base = Mine\n"
+    )
+    process = start("-m", "bizcode", "run", tmp_path / "my.py", "--store", tmp_path / "a")
+    heard(process, "is running")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 0
+    with Business(tmp_path / "a", worker=False) as biz:
+        assert biz.track.names().run() == ["Ours"]
+
+
+def test_several_startups_side_by_side_are_refused_by_name(tmp_path):
+    text = "from bizcode import Startup\nclass One(Startup): ...\nclass Two(Startup): ...\n"
+    (tmp_path / "my.py").write_text(text)
+    process = start("-m", "bizcode", "run", tmp_path / "my.py", "--store", tmp_path / "a")
+    out, err = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert "One, Two" in f"{out}{err}"
+    assert not (tmp_path / "a").exists()

@@ -100,6 +100,13 @@ def _launched(file: Path, store: str | None) -> Business:
         if isinstance(value, type) and issubclass(value, Startup) and value is not Startup
     ]
     found = [value for value in found if value.__module__ == module.__name__] or found
+    # One that others build upon is not what is meant.
+    found = [value for value in dict.fromkeys(found) if not any(value in one.__mro__[1:] for one in found)]
+    if len(found) > 1:
+        names = ", ".join(value.__name__ for value in found)
+        raise BizError(
+            f"{file} has several subclasses of Startup ({names}): bizcode run launches one, leave one"
+        )
     biz = getattr(module, "biz", None)
     if not found and not isinstance(biz, Business):
         raise BizError(f"{file} has neither a subclass of Startup nor a `biz`: bizcode run needs one of them")
@@ -108,7 +115,7 @@ def _launched(file: Path, store: str | None) -> Business:
     if not isinstance(biz, Business):
         biz = Business(store)
     if found:
-        launched = found[-1]().launch(biz)
+        launched = found[0]().launch(biz)
         if inspect.isawaitable(launched):
             import asyncio
 

@@ -15,6 +15,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
+from collections.abc import Mapping
 from email.message import EmailMessage
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -138,9 +139,14 @@ class Notifier:
                 retried, and after that left as a dead letter.
             extra: further fields of the body, as the service takes them.
         Raises:
-            InvalidValue: a blank message. NotFound: no address is set (only with now).
+            InvalidValue: a message that is blank or no text. NotFound: no address is set (only with now).
             DeliveryError (only with now).
         """
+        if text is None or isinstance(text, (bool, bytes, Mapping, list, tuple, set)):
+            raise InvalidValue(
+                f"{self._kind}({self._name!r}).post takes text, not a {type(text).__name__}: further fields of "
+                "the body are keywords, like post('text', channel='#ops')"
+            )
         if not str(text).strip():
             raise InvalidValue(
                 f"{self._kind}({self._name!r}).post takes text that is not blank, not {text!r}"

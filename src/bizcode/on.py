@@ -73,7 +73,10 @@ class _Path:
             since: "start" or an instant to begin earlier than now.
         """
         if len(self.parts) != 2:
-            raise InvalidValue("biz.on takes a type and an event, like biz.on.Customer.signup")
+            raise InvalidValue(
+                f"biz.on takes a type and an event, like biz.on.Customer.signup, not {self.parts[0]!r} alone: "
+                f'each event of it is biz.on[{self.parts[0]!r}]["*"]'
+            )
         if function is None:
             return lambda given: self(given, name=name, since=since)
         if not callable(function):
@@ -82,7 +85,8 @@ class _Path:
         if name is None:
             name = qualified_name(function, found.taken)
         else:
-            found.claim(values.name(name, "a handler"), (*self.parts, qualified_name(function, set())))
+            meaning = f"{qualified_name(function, set())} (on {'.'.join(self.parts)})"
+            found.claim(values.name(name, "a handler"), meaning)
         self.store.consumers.follow(f"on:{name}", pattern_of(self.parts), function=function, since=since)
         return function
 
@@ -111,7 +115,8 @@ def _found(store: Store) -> Names:
 
 
 class On:
-    """`biz.on.Customer.signup`, `biz.on["*"].created`, `biz.on.track.Signup`, `biz.on.measure.revenue`."""
+    """`biz.on.Customer.signup`, `biz.on["*"].created`, `biz.on.track.Signup`, `biz.on.measure.revenue`; a
+    record's type may also be given whole: `biz.on["Customer.signup"]`, `biz.on["Order.*"]`."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -123,7 +128,9 @@ class On:
         return _Path(self._store, (name,))
 
     def __getitem__(self, name: str) -> _Path:
-        return _Path(self._store, (values.name(name, "a type"),))
+        type, dot, event = values.name(name, "a type").partition(".")
+        path = _Path(self._store, (values.name(type, "a type"),))
+        return path[event] if dot else path
 
     def __repr__(self) -> str:
         return "biz.on"

@@ -254,29 +254,44 @@ def _wants_one(function: Callable[..., Any]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """`biz.every.day`: a decorator; `.at("9am")` sets the time of day."""
+    """`biz.every.day`: a decorator; `.at("9am")` sets the time of day. The options of `__call__` may be given
+    with any part of it: `biz.every("15m", name="sync")`, `biz.every.day(misfire="skip").at("9am")`."""
 
     every: Every
     expression: str | None = None
     interval: int | None = None
     plain: bool = False
+    name: str | None = None
+    misfire: str = "once"
+    since: Any = None
 
-    def at(self, time: str) -> Schedule:
-        """At this time of day, in the business's timezone. Raises InvalidTime."""
+    def at(self, time: str, **options: Any) -> Schedule:
+        """At this time of day, in the business's timezone, with the options of `__call__`. Raises InvalidTime."""
         if self.expression is None or not self.plain:
             raise InvalidTime("at() goes with a day: biz.every.day.at('9am'), biz.every.monday.at('8:30')")
         hour, minute = _time_of_day(time)
         fields = self.expression.split()
         if fields[1] == "*":
             raise InvalidTime("at() goes with a day, not with every hour or minute: use biz.every.cron(...)")
-        return replace(self, expression=" ".join([str(minute), str(hour), *fields[2:]]))
+        return replace(self, expression=" ".join([str(minute), str(hour), *fields[2:]]))._with(**options)
+
+    def _with(self, *, name: str | None = None, misfire: str | None = None, since: Any = None) -> Schedule:
+        """The same with what is given. Raises InvalidQuery, InvalidName."""
+        if misfire not in (None, "once", "skip"):
+            raise InvalidQuery(f"misfire= is 'once' or 'skip', not {misfire!r}")
+        return replace(
+            self,
+            name=self.name if name is None else values.name(name, "a job"),
+            misfire=misfire or self.misfire,
+            since=self.since if since is None else since,
+        )
 
     def __call__(
         self,
         function: Callable[..., Any] | None = None,
         *,
         name: str | None = None,
-        misfire: str = "once",
+        misfire: str | None = None,
         since: Any = None,
     ) -> Any:
         """Register a job, as a decorator with or without arguments.
@@ -284,16 +299,15 @@ class Schedule:
         Args:
             function: called at each tick, sync or async; with one parameter it gets `biz`.
             name: what its ticks are kept under; else the function's module and qualified name.
-            misfire: after downtime "once" makes up the missed ticks by one run, "skip" by none.
+            misfire: after downtime "once" (the default) makes up the missed ticks by one run, "skip" by none.
             since: an instant to begin earlier than now.
         """
-        if misfire not in ("once", "skip"):
-            raise InvalidQuery(f"misfire= is 'once' or 'skip', not {misfire!r}")
+        found = self._with(name=name, misfire=misfire, since=since)
         if function is None:
-            return lambda given: self(given, name=name, misfire=misfire, since=since)
+            return found
         if not callable(function):
             raise InvalidQuery(f"a job is a function, not {function!r}")
-        self.every._register(self, function, name, misfire, since)
+        self.every._register(found, function)
         return function
 
 
@@ -319,16 +333,16 @@ class Every:
         self._biz = biz
         self._names = Names()
 
-    def __call__(self, duration: Any) -> Schedule:
-        """Each so long, aligned to the clock. Raises InvalidTime."""
-        return Schedule(self, interval=when.exact(duration))
+    def __call__(self, duration: Any, **options: Any) -> Schedule:
+        """Each so long, aligned to the clock, with the options of a `Schedule`. Raises InvalidTime."""
+        return Schedule(self, interval=when.exact(duration))._with(**options)
 
-    def cron(self, expression: str) -> Schedule:
-        """By a cron expression of five fields. Raises InvalidTime."""
+    def cron(self, expression: str, **options: Any) -> Schedule:
+        """By a cron expression of five fields, with the options of a `Schedule`. Raises InvalidTime."""
         if not isinstance(expression, str):
             raise InvalidTime(f"cron() takes an expression like '0 9 * * 1-5', not {expression!r}")
         _Cron(expression, self._store.tz)
-        return Schedule(self, expression=expression)
+        return Schedule(self, expression=expression)._with(**options)
 
     def __getattr__(self, word: str) -> Schedule:
         if word.startswith("_"):
@@ -357,22 +371,20 @@ class Every:
                 found.append(Run(kept["name"], scheduled, started, finished, kept["error"]))
         return found[::-1]
 
-    def _register(
-        self, schedule: Schedule, function: Callable[..., Any], name: str | None, misfire: str, since: Any
-    ) -> None:
-        store = self._store
-        if name is None:
+    def _register(self, schedule: Schedule, function: Callable[..., Any]) -> None:
+        store, since = self._store, schedule.since
+        if schedule.name is None:
             full = qualified_name(function, self._names.taken)
         else:
-            full = values.name(name, "a job")
-            meaning = (schedule.expression or schedule.interval, qualified_name(function, set()))
-            self._names.claim(full, meaning)
+            full = schedule.name
+            when_ = f"each {schedule.interval / 1e6:g} s" if schedule.interval else f"{schedule.expression!r}"
+            self._names.claim(full, f"{qualified_name(function, set())} ({when_})")
         if schedule.interval is not None:
             ticks: Any = _Interval(schedule.interval, store.tz)
         else:
             assert schedule.expression is not None
             ticks = _Cron(schedule.expression, store.tz)
-        job = _Job(store, full, ticks, function, misfire, self._biz)
+        job = _Job(store, full, ticks, function, schedule.misfire, self._biz)
         if since == "start":
             job.begin(0)
         else:
