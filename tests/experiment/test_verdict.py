@@ -237,7 +237,67 @@ def test_plot_shows_the_interval_of_each_lift(biz, pricing):
     fill(biz, pricing, 120, {"control": 0.1, "value": 0.25})
     chart = pricing.results().plot().to_dict()
     rows = chart["layer"][1]["data"]["values"] if "data" in chart["layer"][1] else chart["data"]["values"]
-    assert [row["variant"] for row in rows] == ["value"]
+    assert [row["name"] for row in rows] == ["value"]
+    found = pricing.results().run().variants["value"]
+    assert (rows[0]["low"], rows[0]["middle"], rows[0]["high"]) == (
+        found.lift_ci[0],
+        found.lift,
+        found.lift_ci[1],
+    )
+
+
+@pytest.mark.parametrize(("direction", "tone"), [("increase", "#17936b"), ("decrease", "#d6404a")])
+def test_plot_paints_what_is_better_green_and_what_is_worse_red(biz, direction, tone):
+    pytest.importorskip("altair")
+    experiment = biz.experiment.define(
+        direction,
+        variants=["control", "value"],
+        goal=biz.track.Purchase.unique(),
+        direction=direction,
+        autostart=True,
+    )
+    fill(biz, experiment, 200, {"control": 0.1, "value": 0.5})
+    (row,) = experiment.results().plot().to_dict()["layer"][1]["data"]["values"]
+    assert row["tone"] == tone
+
+
+def test_plot_of_groups_names_each_group_and_variant(biz, pricing):
+    pytest.importorskip("altair")
+    fill(biz, pricing, 120, {"control": 0.1, "value": 0.25})
+    chart = pricing.results(by="plan").plot().to_dict()
+    assert [row["name"] for row in chart["layer"][1]["data"]["values"]] == ["(none) · value"]
+
+
+def test_plot_of_the_days_shows_lifts_and_both_p_values_over_time(biz, clock, pricing):
+    pytest.importorskip("altair")
+    fill(biz, pricing, 120, {"control": 0.1, "value": 0.25})
+    clock.advance("2d")
+    question = pricing.results().daily()
+    chart = question.plot().to_dict()
+    lifts, p_values = chart["vconcat"]
+    for drawn in (lifts["layer"][2], p_values["layer"][1], p_values["layer"][2]):
+        rows = drawn["data"]["values"]
+        found = [day.variants["value"] for day in question.run()]
+        assert len(rows) == 3
+        assert [row["lift"] for row in rows] == [one.lift for one in found]
+        assert [row["p"] for row in rows] == [one.p_value for one in found]
+        assert [row["sequential"] for row in rows] == [one.p_sequential for one in found]
+
+
+@pytest.mark.parametrize("daily", [False, True])
+def test_plot_without_users_says_so(biz, pricing, daily):
+    pytest.importorskip("altair")
+    question = pricing.results()
+    with pytest.raises(InvalidQuery, match="no variant has users"):
+        (question.daily() if daily else question).plot()
+
+
+def test_the_days_are_a_table_of_days_and_variants(biz, clock, pricing):
+    fill(biz, pricing, 120, {"control": 0.1, "value": 0.25})
+    clock.advance("1d")
+    table = pricing.results().daily().table()
+    assert table.columns[:4] == ("day", "variant", "users", "conversions")
+    assert [row[1:3] for row in table.rows] == [("control", 120), ("value", 120)] * 2
 
 
 def test_plot_without_the_extra_says_how(monkeypatch, biz, pricing):

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from .. import when
 from ..errors import InvalidQuery
 from ..plan.fields import Field
 from ..plan.select import dimension
-from ..query import Lazy, Query
+from ..query import Query
 from ..query.present import Table
 from . import scan
 from .book import planned_end
+from .daily import DailyQuery
 from .judge import compare, judge
-from .results import DayResults, Results, VariantResult, charts
+from .results import VARIANT_COLUMNS, DayResults, Results, variant_rows
 
 if TYPE_CHECKING:
     from ..engine import Engine, Session
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from .door import Experiments
 
 __all__ = ["ResultsQuery"]
-
-_COLUMNS = tuple(field.name for field in fields(VariantResult))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
@@ -116,12 +115,12 @@ class ResultsQuery(Query[Any]):
         mine = {(variant, half): arm for (k, variant, half), arm in arms.items() if k == key}
         return judge(entry.definition, state.status, mine, days, reached, excluded, self.cuped)
 
-    def daily(self) -> Lazy[list[DayResults]]:
+    def daily(self) -> DailyQuery:
         """Cumulative results at the end of each day, for p-values and lifts over time. `p_sequential` is the
         smallest so far: once below 0.05, it stays."""
         if self.grouping is not None or self.cuped or self.winsorize is not None:
             raise InvalidQuery("daily() takes no by, cuped and winsorize")
-        return Lazy(self._daily, self.name, self._engine())
+        return DailyQuery(self._daily, self.name, self._engine())
 
     def _daily(self) -> list[DayResults]:
         entry, state, end = self._entry()
@@ -158,17 +157,16 @@ class ResultsQuery(Query[Any]):
         """One row for each variant; of groups, for each group and variant."""
         found = self.run()
         if isinstance(found, Results):
-            return Table(("variant", *_COLUMNS), _rows(found))
-        rows = [(key, *row) for key, result in found.items() for row in _rows(result)]
-        return Table((str(self.grouping), "variant", *_COLUMNS), rows)
+            return Table(("variant", *VARIANT_COLUMNS), variant_rows(found.variants))
+        rows = [(key, *row) for key, result in found.items() for row in variant_rows(result.variants)]
+        return Table((str(self.grouping), "variant", *VARIANT_COLUMNS), rows)
 
     def plot(self) -> Any:
-        """The interval of each lift; of groups, one chart each. Needs `pip install bizcode[plot]`."""
+        """The interval of each lift; of groups, in each of them. Needs `pip install bizcode[plot]`."""
+        from ..query.plot import lifts
+
         found = self.run()
-        if isinstance(found, Results):
-            return found.plot()
-        alt = charts()
-        return alt.vconcat(*(result.plot().properties(title=str(key)) for key, result in found.items()))
+        return found.plot() if isinstance(found, Results) else lifts(found, self.name)
 
     def __repr__(self) -> str:
         found = self.run()
@@ -180,10 +178,3 @@ class ResultsQuery(Query[Any]):
         from html import escape
 
         return f"<pre>{escape(repr(self))}</pre>"
-
-
-def _rows(result: Results) -> list[tuple[Any, ...]]:
-    return [
-        (name, *(getattr(variant, column) for column in _COLUMNS))
-        for name, variant in result.variants.items()
-    ]

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from html import escape
 from typing import Any
 
-from ..errors import BizError
-
-__all__ = ["DayResults", "Results", "VariantResult"]
+__all__ = ["VARIANT_COLUMNS", "DayResults", "Results", "VariantResult", "variant_rows"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +41,17 @@ class VariantResult:
     def value(self) -> float | None:
         """The rate, or the mean."""
         return self.mean if self.rate is None else self.rate
+
+
+VARIANT_COLUMNS = tuple(field.name for field in fields(VariantResult))
+
+
+def variant_rows(variants: dict[str, VariantResult]) -> list[tuple[Any, ...]]:
+    """Each variant's name and what is known of it, in the order of VARIANT_COLUMNS."""
+    return [
+        (name, *(getattr(variant, column) for column in VARIANT_COLUMNS))
+        for name, variant in variants.items()
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,27 +137,9 @@ class Results:
 
     def plot(self) -> Any:
         """The interval of each lift as a chart. Needs `pip install bizcode[plot]`."""
-        alt = charts()
-        rows = [
-            {"variant": name, "lift": v.lift, "low": v.lift_ci[0], "high": v.lift_ci[1]}
-            for name, v in self.variants.items()
-            if v.lift is not None and v.lift_ci is not None
-        ]
-        base = alt.Chart(alt.Data(values=rows)).encode(y=alt.Y("variant:N", title=None))
-        axis = alt.Axis(format="+.0%", title="lift against the control, 95 % interval")
-        interval = base.mark_rule(size=3).encode(x=alt.X("low:Q", axis=axis), x2="high:Q")
-        point = base.mark_point(filled=True, size=90).encode(x="lift:Q")
-        zero = alt.Chart(alt.Data(values=[{"zero": 0}])).mark_rule(strokeDash=[4, 4]).encode(x="zero:Q")
-        return alt.layer(zero, interval, point).properties(title=f"{self.name}: {self.verdict}", width=420)
+        from ..query.plot import lifts
 
-
-def charts() -> Any:
-    """The charting library. Raises BizError that says how to get it."""
-    try:
-        import altair
-    except ImportError as error:
-        raise BizError("charts need the plot extra: pip install 'bizcode[plot]'") from error
-    return altair
+        return lifts({"": self}, self.name)
 
 
 def _signed(value: float | None) -> str:

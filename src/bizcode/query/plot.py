@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import InvalidQuery
 from ..record import Row
 from . import charts
-from .picture import Picture
+from .picture import Picture, altair
 from .present import is_cohorts, is_funnel, to_table
 from .text import text
 
@@ -44,7 +44,7 @@ def plot(result: Any, title: str, heads: tuple[str, ...] = ()) -> Picture:
     if is_cohorts(result):
         return _cohorts({"": result}, title)
     if hasattr(type(result), "variants"):
-        return lifts(result, title)
+        return lifts({"": result}, title)
     if hasattr(result, "current") and hasattr(result, "previous") and not isinstance(result, Mapping):
         return charts.card(result.current, title, result.previous)
     if _progress([result]):
@@ -131,20 +131,37 @@ def _cohorts(tables: Mapping[str, Any], title: str) -> Picture:
     return charts.heatmap(cells, title, "share of each cohort that came back", f"{unit}s since the first")
 
 
-def lifts(result: Any, title: str) -> Picture:
-    """The interval of each variant's lift over the control."""
+def lifts(results: Mapping[Any, Any], title: str) -> Picture:
+    """The interval of each variant's lift over the control; of several groups, each group's.
+
+    Args:
+        results: group to an experiment's results; the group "" alone has no name.
+        title: stands above it.
+    Raises:
+        InvalidQuery: there is no lift yet.
+    """
+    altair()  # what is missing is said first
     found = []
-    for name, variant in result.variants.items():
-        if variant.lift is not None and variant.lift_ci is not None:
-            low, high = variant.lift_ci
-            good = True if low > 0 else False if high < 0 else None
-            found.append(charts.Interval(name, low, variant.lift, high, good))
+    for group, result in results.items():
+        for name, variant in result.variants.items():
+            if variant.lift is not None and variant.lift_ci is not None:
+                low, high = variant.lift_ci
+                label = name if group == "" else f"{_name(group)} · {name}"
+                found.append(charts.Interval(label, low, variant.lift, high, _better(variant, low, high)))
     if not found:
         raise InvalidQuery("there is nothing to draw: no variant has users to compare yet")
-    control = next(iter(result.variants))
-    return charts.intervals(
-        found, title, getattr(result, "verdict", ""), f"lift over {control}, with its 95 % interval"
-    )
+    whole = next(iter(results.values()))
+    verdict = getattr(whole, "verdict", "") if len(results) == 1 else ""
+    control = next(iter(whole.variants))
+    return charts.intervals(found, title, verdict, f"lift over {control}, with its 95 % interval")
+
+
+def _better(variant: Any, low: float, high: float) -> bool | None:
+    """None where the interval holds zero. Of a goal that is to fall, less is better."""
+    if low <= 0 <= high:
+        return None
+    chance = getattr(variant, "chance_to_beat", None)
+    return low > 0 if chance is None else chance > 0.5
 
 
 def _progress(items: list[Any]) -> bool:
