@@ -71,9 +71,15 @@ def test_a_function_that_meets_a_missing_property_means_no(biz):
 
 
 def test_another_error_in_the_function_is_the_callers(biz):
-    experiment = biz.experiment.define("x", TWO, audience=lambda u: u.age > "a", autostart=True)
+    experiment = biz.experiment.define("x", TWO, audience=lambda u: len(u.age) > 1, autostart=True)
     with pytest.raises(TypeError):
         experiment.assign("u1", age=1).run()
+
+
+def test_a_comparison_with_another_type_means_no(biz):
+    experiment = biz.experiment.define("x", TWO, audience=lambda u: u.age > 18, autostart=True)
+    assert experiment.assign("u1", age="old").run() is None
+    assert experiment.assign("u1", age=19).run() in TWO
 
 
 def test_a_user_outside_is_tracked_without_attribution(biz):

@@ -43,6 +43,10 @@ class Piece(Protocol):
         """SQL of the value where it has that type, else NULL. "double" widens ints too if asked with int absent."""
         ...
 
+    def lists(self, path: tuple[str, ...]) -> str:
+        """SQL of the JSON text where the value is a list; what else it gives is no list's text."""
+        ...
+
     def exists(self, path: tuple[str, ...]) -> str:
         """SQL: present and not null."""
         ...
@@ -82,6 +86,9 @@ class JsonPiece:
     def typed(self, path: tuple[str, ...], type: str) -> str:
         return _json_typed(self.column, path, type)
 
+    def lists(self, path: tuple[str, ...]) -> str:
+        return self.typed(path, "json")
+
     def exists(self, path: tuple[str, ...]) -> str:
         return f"coalesce(json_type({self.column}, {pointer(path)}) <> 'NULL', FALSE)"
 
@@ -109,16 +116,22 @@ class ColumnPiece:
         return frozenset(found)
 
     def typed(self, path: tuple[str, ...], type: str) -> str:
+        if type == "json" and self.children.get(path):
+            raise InvalidQuery(
+                f"{'.'.join(path)} holds objects: name one of their fields, like {'.'.join(path)}.name"
+            )
+        return self._stored(path, type)
+
+    def lists(self, path: tuple[str, ...]) -> str:
+        return self._stored(path, "json")  # an object with fields lies in columns of its own
+
+    def _stored(self, path: tuple[str, ...], type: str) -> str:
         parts = []
         column = self.columns.get((path, type))
         if column is not None:
             parts.append(identifier(column))
         if type in self.rest.get(path, ()):
             parts.append(_json_typed("rest", path, type))
-        if type == "json" and self.children.get(path):
-            raise InvalidQuery(
-                f"{'.'.join(path)} holds objects: name one of their fields, like {'.'.join(path)}.name"
-            )
         return _coalesce(parts)
 
     def exists(self, path: tuple[str, ...]) -> str:

@@ -6,6 +6,7 @@ test holds the two together.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -145,12 +146,20 @@ class Not(Condition):
 
 @dataclass(frozen=True, slots=True)
 class Predicate(Condition):
-    """A Python function of the record; runs row by row, on what the other conditions let through."""
+    """A Python function of the record; runs row by row, on what the other conditions let through.
+
+    A comparison in it with a missing property or another type (`e.amount > 100` where that is None or text)
+    means that the record doesn't meet it; every other error is the caller's."""
 
     function: Callable[[Any], Any]
 
     def matches(self, record: Any) -> bool:
-        return bool(self.function(record))
+        try:
+            return bool(self.function(record))
+        except TypeError as error:
+            if _unordered(error):
+                return False
+            raise
 
     def __repr__(self) -> str:
         return getattr(self.function, "__qualname__", repr(self.function))
@@ -193,6 +202,16 @@ def same(a: Any, b: Any) -> bool:
 
 def _ordered(a: Any, b: Any) -> bool:
     return (is_number(a) and is_number(b)) or (isinstance(a, str) and isinstance(b, str))
+
+
+_UNORDERED = re.compile(r"'[<>]=?' not supported between instances of '(\w+)' and '(\w+)'")
+_JSON = frozenset(("NoneType", "bool", "int", "float", "str", "list", "dict"))
+
+
+def _unordered(error: TypeError) -> bool:
+    """Whether it says that two values of properties have no order."""
+    found = _UNORDERED.fullmatch(str(error))
+    return found is not None and _JSON.issuperset(found.groups())
 
 
 def _contains(found: Any, value: Any) -> bool:

@@ -140,7 +140,7 @@ def _on(piece: Piece, path: tuple[str, ...], operator: str, value: Any, paramete
     if operator in ("eq", "gt", "gte", "lt", "lte"):
         return _any(
             [
-                _test(piece.typed(path, type), _OPERATORS[operator], value, type, parameters)
+                _test(_read(piece, path, type), _OPERATORS[operator], value, type, parameters)
                 for type in _readings(value, operator)
                 if type in found
             ]
@@ -161,8 +161,12 @@ def _on(piece: Piece, path: tuple[str, ...], operator: str, value: Any, paramete
         function = {"contains": "contains", "startswith": "starts_with", "endswith": "ends_with"}[operator]
         parts.append(f"coalesce({function}({piece.typed(path, 'text')}, {parameters.add(value)}), FALSE)")
     if operator == "contains" and "json" in found and not isinstance(value, (dict, list)):
-        parts.append(_list_contains(piece.typed(path, "json"), value, parameters))
+        parts.append(_list_contains(piece.lists(path), value, parameters))
     return _any(parts)
+
+
+def _read(piece: Piece, path: tuple[str, ...], type: str) -> str:
+    return piece.lists(path) if type == "json" else piece.typed(path, type)
 
 
 def _in(piece: Piece, path: tuple[str, ...], value: Any, parameters: Parameters) -> list[str]:
@@ -229,7 +233,7 @@ def _test(sql: str, operator: str, value: Any, type: str, parameters: Parameters
 
 def _list_contains(sql: str, value: Any, parameters: Parameters) -> str:
     """A JSON list with this element: numbers by value, everything else by its JSON."""
-    items = f"CAST({sql} AS JSON[])"
+    items = f"TRY_CAST({sql} AS JSON[])"  # an object is in the same column, and tests come in any order
     if is_number(value):
         wanted = parameters.add(float(value))
         test = f"json_type(x) IN ('BIGINT','UBIGINT','DOUBLE') AND TRY_CAST(x AS DOUBLE) = {wanted}::DOUBLE"

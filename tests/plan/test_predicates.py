@@ -1,0 +1,32 @@
+"""Conditions as SQL, beside what the same condition means for one record."""
+
+from __future__ import annotations
+
+import pytest
+
+from bizcode import this
+
+VALUES = [1, 1.5, True, "1", "one", "", None, [1, "one"], [], [{"b": 1}], {"b": 5}, {}]
+
+
+@pytest.mark.parametrize("wanted", [1, 1.0, 1.5, "one", "1", "", True, None])
+@pytest.mark.parametrize("sealed", [False, True])
+def test_contains_is_false_of_every_other_type(biz, wanted, sealed):
+    biz.track.batch([{"event": "Seen", "data": {"n": n, "a": value}} for n, value in enumerate(VALUES)])
+    biz.track.Seen(n=99)
+    if sealed:
+        biz.compact()
+    asked = this.a.contains(wanted)
+    found = sorted(event.n for event in biz.track.Seen.where(asked).events().run())
+    assert found == sorted(e.n for e in biz.track.Seen.events().run() if asked.matches(e))
+
+
+@pytest.mark.parametrize("wanted", [[1, "one"], [], [{"b": 1}], [2], {"b": 5}, {}, {"b": 6}])
+@pytest.mark.parametrize("sealed", [False, True])
+def test_equality_with_a_list_or_an_object_is_false_of_every_other_type(biz, wanted, sealed):
+    biz.track.batch([{"event": "Seen", "data": {"n": n, "a": value}} for n, value in enumerate(VALUES)])
+    if sealed:
+        biz.compact()
+    asked = this.a == wanted
+    found = sorted(event.n for event in biz.track.Seen.where(asked).events().run())
+    assert found == sorted(e.n for e in biz.track.Seen.events().run() if asked.matches(e))
