@@ -94,5 +94,10 @@ class Aggregate:
     vs: str | None = None
 
     @property
+    def stop(self) -> int | None:
+        """The place among all groups at which `limit` ends."""
+        return None if self.limit is None else self.offset + self.limit
+
+    @property
     def bucket(self) -> Dimension | None:
         return next((d for d in self.by if d.kind == "bucket"), None)

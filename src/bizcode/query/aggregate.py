@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from .. import when
@@ -93,7 +94,8 @@ class AggregateQuery(Selection, Query[Any]):
             return aggregate(session, self.plan)
 
     def _compared(self, session: Session) -> Any:
-        plan = replace(self.plan, vs=None)
+        # Both sides whole: a group that only one of them would keep has a number on the other too.
+        plan = replace(self.plan, vs=None, limit=None, offset=0)
         current_range, previous_range = self._ranges(session)
         current = self._over(session, plan, current_range)
         previous = self._over(session, plan, previous_range)
@@ -103,8 +105,10 @@ class AggregateQuery(Selection, Query[Any]):
         zero = 0 if plan.operation in ("count", "sum", "unique") else None
         if bucket is None:
             keys = dict.fromkeys([*current, *previous])
-            return {key: compare(current.get(key, zero), previous.get(key, zero)) for key in keys}
-        return _aligned(current, previous, bucket, len(plan.by) == 1, zero)
+            found = {key: compare(current.get(key, zero), previous.get(key, zero)) for key in keys}
+        else:
+            found = _aligned(current, previous, bucket, len(plan.by) == 1, zero)
+        return dict(islice(found.items(), self.plan.offset, self.plan.stop))
 
     def _ranges(self, session: Session) -> tuple[when.Range, when.Range]:
         current = session.range(self.select)

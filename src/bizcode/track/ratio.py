@@ -96,35 +96,36 @@ class RatioQuery(Query[Any]):
         return self._both(lambda query: query.vs(previous))
 
     def run(self) -> Any:
-        if self.top.plan.vs is not None:
-            return self._compared()
         plain = self._both(lambda query: replace(query, plan=replace(query.plan, limit=None, offset=0)))
         above, below = plain.top.run(), plain.bottom.run()
+        compared = self.top.plan.vs is not None
         if not self.top.plan.by:
-            return above / below if below else 0.0
+            if compared:
+                return compare(_share(above.current, below.current), _share(above.previous, below.previous))
+            return _share(above, below)
         keys = dict.fromkeys([*below, *above])
-        found = {key: _share(above.get(key) or 0, below.get(key) or 0) for key in keys}
-        at = next((n for n, d in enumerate(self.top.plan.by) if d.kind == "bucket"), None)
-        if at is None:
-            order = sorted(found, key=lambda key: (-found[key], str(key)))
-        else:
-            single = len(self.top.plan.by) == 1
-            order = sorted(found, key=lambda key: (key if single else key[at], -found[key]))
-        plan = self.top.plan
-        stop = None if plan.limit is None else plan.offset + plan.limit
-        return {key: found[key] for key in order[plan.offset : stop]}
-
-    def _compared(self) -> Any:
-        above, below = self.top.run(), self.bottom.run()
-        if not self.top.plan.by:
-            return compare(_share(above.current, below.current), _share(above.previous, below.previous))
-        return {
+        if not compared:
+            found = {key: _share(above.get(key) or 0, below.get(key) or 0) for key in keys}
+            return self._first(found, found)
+        found = {
             key: compare(
                 _share(_part(above, key, "current"), _part(below, key, "current")),
                 _share(_part(above, key, "previous"), _part(below, key, "previous")),
             )
-            for key in dict.fromkeys([*below, *above])
+            for key in keys
         }
+        return self._first(found, {key: both.current for key, both in found.items()})
+
+    def _first(self, found: dict[Any, Any], shares: dict[Any, float]) -> dict[Any, Any]:
+        """In order of time, then by share, the largest first; cut to the limit."""
+        plan = self.top.plan
+        at = next((n for n, d in enumerate(plan.by) if d.kind == "bucket"), None)
+        if at is None:
+            order = sorted(found, key=lambda key: (-shares[key], str(key)))
+        else:
+            single = len(plan.by) == 1
+            order = sorted(found, key=lambda key: (key if single else key[at], -shares[key]))
+        return {key: found[key] for key in order[plan.offset : plan.stop]}
 
     def sql(self) -> str:
         """The two statements that answer it."""
