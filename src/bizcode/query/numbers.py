@@ -9,6 +9,7 @@ from ..errors import InvalidQuery
 from ..plan.fields import as_field
 from ..plan.select import Aggregate, Select
 from .aggregate import AggregateQuery
+from .shaped import Shaped
 
 if TYPE_CHECKING:
     from ..store import Store
@@ -41,6 +42,22 @@ class Numbers:
     def count(self) -> AggregateQuery:
         """How many records; 0 if there is none."""
         return self._number("count")
+
+    def by(self, *dimensions: Any) -> Shaped:
+        """Group the number that is named next: `biz.track.Signup.by("plan").count()`."""
+        return Shaped(self).by(*dimensions)
+
+    def limit(self, n: int) -> Shaped:
+        """The first n groups of the number that is named next, or n events."""
+        return Shaped(self).limit(n)
+
+    def offset(self, n: int) -> Shaped:
+        """Leave out the first n groups, or n events."""
+        return Shaped(self).offset(n)
+
+    def vs(self, previous: str = "prev") -> Shaped:
+        """Compare the number that is named next with the previous range's."""
+        return Shaped(self).vs(previous)
 
 
 def needed(property: Any, operation: str) -> Any:
