@@ -370,3 +370,11 @@ def test_memory_keeps_nothing():
         directory = biz.store.root
         assert directory.exists()
     assert not directory.exists()
+
+
+def test_what_was_retracted_in_a_unit_is_retracted_once(biz):
+    record = biz.track.Signup(n=1)
+    with biz.do():
+        first = biz.retract(record.id)
+    assert biz.retract(record.id).position == first.position
+    assert biz.track.Signup.count().run() == 0

@@ -92,13 +92,17 @@ def retract(store: Store, record_id: Any) -> Any:
     key = retracted_key(position)
     known = store.log.get("retracted", key)
     if known is not None:
-        return store.writer.record_at(orjson.loads(known)["at"])
+        # In the unit that took it back, and in stores of old, where that stands isn't known.
+        return store.writer.record_at(orjson.loads(known)["at"] or position)
     data = {"position": position, "kind": stored.kind, "name": stored.name, "id": record_id}
     draft, plain = store.writer.draft(SYSTEM, "retract", data)
     unit = store.unit()
     if unit is not None:
+        at: list[int] = []
         record = store.writer.write(draft, plain)
         unit.put("retracted", key, orjson.dumps({**data, "at": 0}))
+        unit.on_append(len(unit.drafts) - 1, lambda row: at.append(row.position))
+        unit.action(lambda tx: tx.put("retracted", key, orjson.dumps({**data, "at": at[-1]})))
         return record
     with store.log.transaction() as tx:
         row = tx.append([draft])[0]
