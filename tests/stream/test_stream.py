@@ -335,3 +335,20 @@ def test_a_view_of_a_stream_is_there_before_its_first_row(shop):
     biz, _ = shop
     biz.stream.track.P.key_by("k").to.view.rows.named("rows").start()
     assert biz.view.rows.get().run() == []
+
+
+def test_begun_anew_a_stream_replaces_what_its_windows_gave(shop):
+    biz, clock = shop
+
+    def sums(least):
+        keyed = biz.stream.track.P.filter(this.v > least).key_by("k")
+        return keyed.window.tumbling("1h").aggregate(s=biz.sum("v")).to.measure.sums.named("sums")
+
+    for v in (1, 2, 3):
+        biz.track.P(v=v, k="a")
+    for least, expected in ((0, 6), (0, 6), (1, 5), (2, 3)):
+        sums(least).start(reset=True, since="start")
+        biz.drain()
+        clock.advance("3h")
+        biz.drain()
+        assert (biz.measure.sums.sum().run(), biz.measure.sums.count().run()) == (expected, 1)

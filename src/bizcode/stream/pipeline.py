@@ -244,7 +244,8 @@ class Pipeline:
         """Run from now on, durably: stopped, or after a crash, it goes on where it was.
 
         Args:
-            reset: begin anew, also where another pipeline has run under the name.
+            reset: begin anew, also where another pipeline has run under the name. The result of a window takes
+                the place of that window's former one in track and measure.
             since: "start" or an instant to begin earlier.
         Raises:
             InvalidQuery: no name, or a sink that can't work. AlreadyExists: another pipeline has that name;
@@ -255,7 +256,8 @@ class Pipeline:
         text = self._text()
         with self.store.log.transaction() as tx:
             kept = tx.get("define:stream", name)
-            known = None if kept is None else orjson.loads(kept)["text"]
+            before = {} if kept is None else orjson.loads(kept)
+            known = before.get("text")
             if known is not None and known != text and not reset:
                 was = [_readable(line) for line in known if line not in text]
                 now = [_readable(line) for line in text if line not in known]
@@ -266,7 +268,8 @@ class Pipeline:
                 tx.clear(f"stream:{name}")
                 tx.delete("consumer", f"stream:{name}")
             views = [step.name for step in self.steps if isinstance(step, Sink) and step.kind == "view"]
-            definition = {"text": text, "state": "running", "views": views}
+            generation = before.get("generation", 0) + (reset and kept is not None)
+            definition = {"text": text, "state": "running", "views": views, "generation": generation}
             tx.put("define:stream", name, orjson.dumps(definition))
         follow(self, name, since, durable=True)
         return replace(self, name=name)

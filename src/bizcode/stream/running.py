@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from ..consume import Consumer
 from ..consume.consumer import RANGE
 from ..record import Stored
@@ -24,7 +26,9 @@ __all__ = ["follow", "over_history"]
 def follow(pipeline: Pipeline, name: str, since: Any, durable: bool) -> Consumer:
     """Run a pipeline from now on, or from `since`, in this process; durable, its state is kept by its name."""
     full = f"stream:{name}"
-    runtime = Runtime(pipeline, name if durable else None)
+    known = pipeline.store.log.get("define:stream", name) if durable else None
+    generation = 0 if known is None else orjson.loads(known).get("generation", 0)
+    runtime = Runtime(pipeline, name if durable else None, generation=generation)
     runtime.name = name
     consumers = pipeline.store.consumers
     plan = columnar(pipeline)

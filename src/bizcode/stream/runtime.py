@@ -59,6 +59,7 @@ class Runtime:
         sinks: bool = True,
         prefix: str = "",
         parent: Runtime | None = None,
+        generation: int = 0,
     ) -> None:
         self.pipeline = pipeline
         self.options = pipeline.effective
@@ -73,7 +74,7 @@ class Runtime:
         self._parent = parent
         self._begun = self.store.now()
         self._collect = collect
-        self.sinks = Sinks(pipeline, name) if sinks else None
+        self.sinks = Sinks(pipeline, name, generation) if sinks else None
         self._run = [self._compiled(step, n) for n, step in enumerate(pipeline.steps)]
         self._sides: list[Runtime] = []
         self._joined: Joined | None = None
@@ -220,6 +221,10 @@ class Runtime:
         Args:
             at: the position of the retraction; what came later is not in the windows yet.
         """
+        if self._sides:
+            row = self.store.stored_at(position)
+            if row is None or not any(pattern.wants(row) for pattern in _patterns(self.pipeline)):
+                return
         for side in self._sides:
             side.retract(position, at)
         for waiting in self._buffers.values():

@@ -47,7 +47,8 @@ def value_field(pipeline: Pipeline, sink: Sink) -> str | None:
 class Sinks:
     """Writes elements for one pipeline."""
 
-    def __init__(self, pipeline: Pipeline, name: str | None) -> None:
+    def __init__(self, pipeline: Pipeline, name: str | None, generation: int = 0) -> None:
+        self._generation = generation
         self._pipeline = pipeline
         self._store = pipeline.store
         self._name = name or "stream"
@@ -67,8 +68,10 @@ class Sinks:
         else:
             self._action(sink, element)
 
-    def _id(self, sink: Sink, mark: str) -> str:
-        return f"{self._name}/{sink.kind}.{sink.name}/{mark}"[-500:]
+    def _id(self, sink: Sink, mark: str, generation: int | None = None) -> str:
+        number = self._generation if generation is None else generation
+        name = f"{self._name}~{number}" if number else self._name
+        return f"{name}/{sink.kind}.{sink.name}/{mark}"[-500:]
 
     def _record(self, sink: Sink, element: Element, kind: str, data: dict[str, Any], value: Any) -> None:
         unit = current(self._store.log)
@@ -77,10 +80,21 @@ class Sinks:
         id = None
         if element.ids:
             id = self._id(sink, element.ids[0])
+            self._begin_anew(sink, element.ids[0])
             for former in element.ids[1:]:
                 self._retract(sink, former)
         draft, _ = writer.draft(kind, sink.name, data, at=when.to_datetime(element.time), id=id, value=value)
         unit.append(draft)
+
+    def _begin_anew(self, sink: Sink, mark: str) -> None:
+        """Take back what the window had given before the stream was begun anew."""
+        place, _, last = mark.rpartition("|")
+        if not last.isdigit():
+            return
+        for generation in range(self._generation):
+            revision = 1
+            while self._retracted(self._id(sink, f"{place}|{revision}", generation)):
+                revision += 1
 
     def _withdraw(self, sink: Sink, element: Element) -> None:
         if sink.kind in ("track", "measure"):
