@@ -339,11 +339,21 @@ def _shaped(
 def _mapping(rows: list[tuple[Any, Any]]) -> dict[Any, Any]:
     """A dict of the rows. In Python True == 1, so where both are keys the boolean stands as its text."""
     result: dict[Any, Any] = {}
+    numbers = {key for key, _ in rows if not _boolean(key)}
     for key, value in rows:
-        if key in result:
+        if key in result or (_boolean(key) and key in numbers):
             key = tuple(map(str, key)) if isinstance(key, tuple) else str(key)
         result[key] = value
     return result
+
+
+def _boolean(key: Any) -> bool:
+    return any(isinstance(part, bool) for part in (key if isinstance(key, tuple) else (key,)))
+
+
+def _apart(key: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A key that is equal only to itself: True isn't 1."""
+    return tuple((isinstance(part, bool), part) for part in key)
 
 
 def _by_key(key: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -363,15 +373,18 @@ def _filled(session: Session, query: Aggregate, at: int, rows: list[Any]) -> lis
     if high is None:
         high = max([session.now + 1, *(start + 1 for start in seen)])
     empty = 0 if query.operation in _ZERO or query.operation == "rate" else None
-    others = sorted({key[:at] + key[at + 1 :] for key, _ in rows}, key=_by_key) if len(query.by) > 1 else [()]
-    known = dict(rows)
+    others: Any = [()]
+    if len(query.by) > 1:
+        others = {_apart(other): other for key, _ in rows for other in (key[:at] + key[at + 1 :],)}.values()
+        others = sorted(others, key=_by_key)
+    known = {_apart(key): value for key, value in rows}
     filled = []
     for start in when.buckets(low, high, unit, session.tz):
         moment = when.bucket_datetime(start, unit, session.tz)
         within = []
         for other in others:
             key = (*other[:at], moment, *other[at:])
-            within.append((key, known.get(key, empty)))
+            within.append((key, known.get(_apart(key), empty)))
         if len(query.by) > 1:
             within.sort(key=lambda pair: -pair[1] if pair[1] is not None else float("inf"))
         filled += within
