@@ -32,14 +32,17 @@ lint: setup
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile --doctest-modules --ignore tests/scale src/bizcode tests
 
-# Beyond one machine: starts PostgreSQL and an S3 server by itself, on free ports, and stops them.
+# Beyond one machine: starts PostgreSQL, an S3 server and a Spark of two workers by itself, on free ports, and stops them.
 SUDO := $(shell [ `id -u` = 0 ] || echo sudo)
 
 test-scale: setup
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || which initdb >/dev/null || \
 		($(SUDO) apt-get update -qq && DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq postgresql)
+	@which java >/dev/null || \
+		($(SUDO) apt-get update -qq && DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends openjdk-17-jre-headless)
 	$(BIN)/python -m pip install --quiet --editable '.[scale]'
-	BIZCODE_SCALE=1 $(BIN)/python -m pytest -n 2 --dist worksteal tests/scale
+	BIZCODE_SCALE=1 $(BIN)/python -m pytest -n 2 --dist worksteal tests/scale --ignore tests/scale/test_spark.py
+	BIZCODE_SCALE=1 $(BIN)/python -m pytest tests/scale/test_spark.py
 
 bench: setup
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'

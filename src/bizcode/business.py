@@ -53,6 +53,8 @@ class Business:
         worker: False starts no background worker; `drain()` then does what is due.
         segments: where the sealed history lies: "s3://bucket/prefix", or "file:///a/directory" that all
             machines see; kept once given. Default: beside the log; of a store in PostgreSQL nothing is sealed without.
+        engine: who answers questions: None the engine inside, "spark" or "spark://host:7077", "sc://host:15002",
+            "local[2]" Spark SQL over the same segments. Needs `pip install bizcode[spark]`.
     Raises:
         StorageError: the directory can't be used. InvalidName: a blank tenant. InvalidTime: unknown timezone.
 
@@ -73,6 +75,7 @@ class Business:
         identity: Sequence[str] | None = None,
         worker: bool = True,
         segments: str | None = None,
+        engine: str | None = None,
     ) -> None:
         if directory is None:
             directory = os.environ.get("BIZCODE_URL") or ".bizcode"
@@ -85,6 +88,7 @@ class Business:
             identity=identity,
             worker=worker,
             segments=segments,
+            engine=engine,
         )
         self.store.writer.guards.append(_quota_guard(self.store))
         self.store.writer.guards.append(_experiment_guard(self.store))

@@ -46,7 +46,13 @@ class Store:
         identity: Sequence[str] | None = None,
         worker: bool = True,
         segments: str | None = None,
+        engine: str | None = None,
     ) -> None:
+        if engine is not None:
+            from .engine.spark import check_address
+
+            check_address(engine)
+        self._spark = engine
         if durability not in DURABILITIES:
             raise StorageError(f"durability is one of {', '.join(DURABILITIES)}, not {durability!r}")
         if timezone is not None:
@@ -140,9 +146,15 @@ class Store:
 
     @cached_property
     def engine(self) -> Engine:
-        from .engine import Engine
+        engine: Engine
+        if self._spark is None:
+            from .engine import Engine
 
-        engine = Engine(self.log, self.segments, self.clock, self.tz)
+            engine = Engine(self.log, self.segments, self.clock, self.tz)
+        else:
+            from .engine.spark import SparkEngine
+
+            engine = SparkEngine(self.log, self.segments, self.clock, self.tz, self._spark)
         engine.alerted = self._alerted
         return engine
 

@@ -30,7 +30,7 @@ def cohorts(session: Session, plan: CohortPlan) -> tuple[str, Parameters, Relati
     groups = [f"g{n}" for n in range(len(plan.by))]
     key = buckets.expression("make_timestamptz(t)", plan.granularity, session.tz, low, high + 1)
     if plan.rolling:
-        period = _rolled("a.t", "e.t", plan.granularity, session)
+        period = _rolled("a.t", "e.t", plan.granularity, session, low, high + 1)
     else:
         period = f"{_index(key.replace('(t)', '(e.t)'), plan.granularity)} - {_index('a.bucket', plan.granularity)}"
     total = "sum(e.x)" if plan.value is not None else "NULL"
@@ -134,13 +134,13 @@ def _index(key: str, unit: str) -> str:
     return f"((year({moment}) * 12 + month({moment}) - 1) // {_MONTHS[unit]})"
 
 
-def _rolled(start: str, moment: str, unit: str, session: Session) -> str:
+def _rolled(start: str, moment: str, unit: str, session: Session, low: int, high: int) -> str:
     """SQL: whole units from a user's own anchor to an instant."""
     if unit in _EXACT:
         return f"(({moment} - {start}) // {_EXACT[unit]})"
     from .buckets import local
 
-    a, b = local(start, session.tz), local(moment, session.tz)
+    a, b = (local(at, session.tz, low, high) for at in (start, moment))
     months = f"((year({b}) - year({a})) * 12 + month({b}) - month({a}))"
     # A month later is the same day and time, or the month's last day where it has no such day.
     reached = f"({a} + to_months(CAST({months} AS INTEGER)) <= {b})"

@@ -7,10 +7,10 @@ import itertools
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 from .. import when
@@ -30,6 +30,7 @@ from .tail import Tail, View
 
 __all__ = ["Engine", "Session"]
 
+S = TypeVar("S", bound="Session")
 _numbers = itertools.count(1)
 _interrupt: ContextVar[Interrupt | None] = ContextVar("bizcode_interrupt", default=None)
 
@@ -38,25 +39,22 @@ class Interrupt:
     """Stops the queries that run in a context: awaiting code was cancelled."""
 
     def __init__(self) -> None:
-        self._cursors: list[Any] = []
+        self._sessions: list[Any] = []
         self.fired = False
 
     def enter(self) -> None:
         """Make it the one of the present context."""
         _interrupt.set(self)
 
-    def add(self, cursor: Any) -> None:
-        self._cursors.append(cursor)
+    def add(self, session: Any) -> None:
+        self._sessions.append(session)
         if self.fired:
             raise InterruptedError("the query was cancelled")
 
     def fire(self) -> None:
-        import duckdb
-
         self.fired = True
-        for cursor in self._cursors:
-            with contextlib.suppress(duckdb.ConnectionException):  # it has ended in the meantime
-                cursor.interrupt()
+        for session in self._sessions:
+            session.interrupt()
 
 
 class Engine:
@@ -97,22 +95,32 @@ class Engine:
         """The instant that a `since` means at an instant."""
         return when.resolve_range(since, None, now, self.tz).since
 
-    @contextmanager
-    def session(self) -> Iterator[Session]:
+    def session(self) -> AbstractContextManager[Session]:
         """One moment to query: it sees every write that returned before."""
+        return self._moment(Session)
+
+    def asking(self) -> AbstractContextManager[Session]:
+        """A session for a question, which another engine may answer; what isn't one reads by `session`."""
+        return self.session()
+
+    @contextmanager
+    def _moment(self, kind: type[S]) -> Iterator[S]:
         self.log.flush()
         with self.segments.reading():
             view = self.tail.follow()
             cursor = self.connection.cursor()
-            interrupt = _interrupt.get()
-            if interrupt is not None:
-                interrupt.add(cursor)
-            session = Session(self, view, cursor)
+            session: S | None = None
             try:
+                session = kind(self, view, cursor)
+                interrupt = _interrupt.get()
+                if interrupt is not None:
+                    interrupt.add(session)
                 yield session
             except Exception as error:
                 raise _explained(error) from error
             finally:
+                if session is not None:
+                    session.close()
                 cursor.close()
                 self.tail.release()
 
@@ -138,6 +146,9 @@ def _explained(error: Exception) -> Exception:
 
 class Session:
     """A consistent moment of one store and a cursor on it."""
+
+    asof = True
+    """Whether statements may have ASOF joins."""
 
     def __init__(self, engine: Engine, view: View, cursor: Any) -> None:
         self.engine = engine
@@ -253,6 +264,35 @@ class Session:
                 self.cursor.execute(f"INSERT INTO {table} SELECT unnest($1::BIGINT[])", [found])
         return table
 
+    def unsealed(self, sql: str, values: Mapping[int, Any]) -> None:
+        """Told each part of a relation that reads records which no file has, with its numbered values."""
+
+    def number(self, column: str) -> str:
+        """SQL of a number for each row of a grouping by that column, which is quicker to join by."""
+        return "row_number() OVER ()"
+
     def fetch(self, sql: str, parameters: Parameters | None = None) -> list[tuple[Any, ...]]:
         """All rows of a statement."""
         return self.cursor.execute(sql, parameters.values if parameters else None).fetchall()
+
+    def batches(self, sql: str, parameters: Parameters) -> Iterator[list[tuple[Any, ...]]]:
+        """The rows of a statement, some thousands at a time."""
+        found = self.cursor.execute(sql, parameters.values)
+        while rows := found.fetchmany(10_000):
+            yield rows
+
+    def keep(self, table: str, sql: str, parameters: Parameters | None = None) -> None:
+        """Run a statement once, for later ones of this session to read its rows as a table."""
+        self.cursor.execute(
+            f"CREATE OR REPLACE TEMP TABLE {table} AS {sql}", parameters.values if parameters else None
+        )
+
+    def interrupt(self) -> None:
+        """Stop what is running, from another thread."""
+        import duckdb
+
+        with contextlib.suppress(duckdb.ConnectionException):  # it has ended in the meantime
+            self.cursor.interrupt()
+
+    def close(self) -> None:
+        """The moment is over."""

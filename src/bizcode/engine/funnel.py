@@ -16,6 +16,7 @@ from .engine import Session
 from .funnel_rows import UNLIMITED, Rows, group
 from .ordered import chained, each_attempt
 from .relation import Relation
+from .stepwise import stepwise
 
 __all__ = ["Rows", "attempts", "reversed_steps"]
 
@@ -32,6 +33,8 @@ def attempts(
         return _best(rows, _strict(rows)), rows.relation
     if plan.order == "unordered":
         return _best(rows, _unordered(session, rows, parameters)), rows.relation
+    if not session.asof:
+        return _best(rows, stepwise(rows)), rows.relation
     if any(step.optional for step in plan.steps):
         return _best(rows, each_attempt(rows)), rows.relation
     return chained(rows), rows.relation
@@ -76,7 +79,7 @@ def _unordered(session: Session, rows: Rows, parameters: Parameters) -> str:
         raise InvalidQuery(
             f"an unordered funnel whose steps share events takes at most {MOST_UNORDERED} steps, not {count}"
         )
-    shown = ["u", f"min(CASE WHEN {rows.started('t')} THEN k END) {over} AS k1"]
+    shown = ["u", "k AS k0", f"min(CASE WHEN {rows.started('t')} THEN k END) {over} AS k1"]
     for n in range(1, count + 1):
         start = rows.started("t") if n == 1 else f"f{n}"
         shown.append(f"min(CASE WHEN {start} THEN t END) {over} AS t{n}")
@@ -93,7 +96,7 @@ def _unordered(session: Session, rows: Rows, parameters: Parameters) -> str:
     for n in range(2, count + 1):
         tests = [f"n_{'_'.join(map(str, s))} >= {len(s)}" for s in subsets if max(s) <= n]
         reached.append(f"(k1 IS NOT NULL AND {' AND '.join(tests)}) AS r{n}")
-    keep = ["u", "k1", *(f"t{n}" for n in range(1, count + 1)), *reached]
+    keep = ["u", "k0", "k1", *(f"t{n}" for n in range(1, count + 1)), *reached]
     keep += [f"{p}_{n}" for p in rows.properties for n in range(1, count + 1)]
     return f"SELECT {', '.join(keep)} FROM ({inner}) WHERE k1 IS NOT NULL"
 
@@ -108,11 +111,14 @@ def _best(rows: Rows, sql: str) -> str:
     for n, dimension in enumerate(plan.by):
         groups.append(f"{group(rows, n, dimension)} AS g{n}")
     kept = [*(f"t{n}" for n in range(1, count + 1)), *(f"r{n}" for n in range(1, count + 1))]
-    ranked = ", ".join(["u", f"{required} AS required", f"{level} AS level", "k1", *kept, *groups])
+    # Unordered attempts that begin at different events may share their first step 1.
+    starts = ["k1", "k0"] if plan.order == "unordered" else ["k1"]
+    ranked = ", ".join(["u", f"{required} AS required", f"{level} AS level", *starts, *kept, *groups])
     fields = [*kept, "level", *(f"g{n}" for n in range(len(plan.by)))]
     packed = ", ".join(f"{name} := {name}" for name in fields)
     # Larger is better: more steps first, then the earlier start.
-    best = f"max_by(struct_pack({packed}), struct_pack(a := required, b := level, c := -k1))"
+    earlier = ", ".join(f"{name}_ := -{name}" for name in starts)
+    best = f"max_by(struct_pack({packed}), struct_pack(a := required, b := level, {earlier}))"
     return f"SELECT u, unnest(best) FROM (SELECT u, {best} AS best FROM (SELECT {ranked} FROM ({sql})) GROUP BY u)"
 
 

@@ -55,10 +55,9 @@ class Rows:
 
     def materialize(self, parameters: Parameters) -> None:
         """Read the rows once, for the several statements that a funnel asks of them."""
-        cursor = self.session.cursor
-        cursor.execute(f"CREATE OR REPLACE TEMP TABLE funnel_rows AS {self._read()}", parameters.values)
+        self.session.keep("funnel_rows", self._read(), parameters)
         parameters.values.clear()
-        cursor.execute(f"CREATE OR REPLACE TEMP TABLE funnel_users AS {self._users()}")
+        self.session.keep("funnel_users", self._users())
         self._kept = True
         if self.session.fetch("SELECT count(*) <> count(DISTINCT h) FROM funnel_users")[0][0]:
             self.user = "u"

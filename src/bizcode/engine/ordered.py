@@ -38,7 +38,7 @@ def chained(rows: Rows) -> str:
         kept += [f"{p}_1 := a.{p}" for p in rows.properties]
         kept += [f"{p}_{m} := b.{p}_{m}" for p in rows.properties for m in wanted]
         ctes.append(
-            f"attempts AS (SELECT b.{rows.user} AS user_, level, a.k, struct_pack({', '.join(kept)}) AS attempt "
+            f"attempts AS (SELECT b.{rows.user} AS user_, b.level, a.k, struct_pack({', '.join(kept)}) AS attempt "
             f"FROM ends b ASOF JOIN ({starts}) a ON {_same(rows, 'a', 'b')} AND b.bound <= a.k WHERE a.k < b.k2)"
         )
         ctes.append(

@@ -59,6 +59,7 @@ class Source:
     filters: tuple[str, ...]
     piece: Piece
     retracted: frozenset[int]
+    unsealed: bool = False
 
 
 class _TailPiece(JsonPiece):
@@ -190,7 +191,7 @@ def _unsealed(
     for (kind, found), positions in view.retracted.items():
         if kind == select.kind and (name is None or name == found):
             retracted |= positions
-    return Source(select.kind, name, table, tuple(filters), piece, retracted)
+    return Source(select.kind, name, table, tuple(filters), piece, retracted, unsealed=True)
 
 
 def _owns(session: Any, kind: str, name: str | None, prefix: str, measured: bool) -> dict[str, str]:
@@ -231,6 +232,7 @@ def build(
     merged = session.view.merged and any(_merges(column) for column in columns.values())
     parts = []
     for source in found:
+        before = len(parameters.values)
         where = list(source.filters)
         if low is not None:
             where.append(f"timestamp >= {instant(low)}")
@@ -252,6 +254,8 @@ def build(
         )
         text = f"SELECT {shown or '1'} FROM {source.table}"
         parts.append(text + (f" WHERE {' AND '.join(where)}" if where else ""))
+        if source.unsealed:
+            session.unsealed(parts[-1], dict(enumerate(parameters.values[before:], before + 1)))
     if not parts:
         parts.append(
             "SELECT "
@@ -265,16 +269,14 @@ def build(
         )
     sql = " UNION ALL ".join(parts)
     if merged:
-        replaced = ", ".join(
+        shown = ", ".join(
             f'coalesce(m."user", r.{identifier(alias)}) AS {identifier(alias)}'
-            for alias, column in columns.items()
             if _merges(column)
+            else f"r.{identifier(alias)}"
+            for alias, column in columns.items()
         )
         user = next(alias for alias, column in columns.items() if _merges(column))
-        sql = (
-            f"SELECT r.* REPLACE ({replaced}) FROM ({sql}) r "
-            f"LEFT JOIN {session.merges} m ON m.alias = r.{identifier(user)}"
-        )
+        sql = f"SELECT {shown} FROM ({sql}) r LEFT JOIN {session.merges} m ON m.alias = r.{identifier(user)}"
     return Relation(sql, readings)
 
 

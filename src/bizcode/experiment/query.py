@@ -66,7 +66,7 @@ class ResultsQuery(Query[Any]):
 
     def run(self) -> Any:
         entry, state, end = self._entry()
-        with self._engine().session() as session:
+        with self._engine().asking() as session:
             among = scan.exposed(session, self.name, end, self.grouping)
             arms = self._arms(session, entry, among, end)
         if self.grouping is None:
@@ -127,7 +127,7 @@ class ResultsQuery(Query[Any]):
         definition, tz = entry.definition, self.door.store.tz
         if state.started is None:
             return []
-        with self._engine().session() as session:
+        with self._engine().asking() as session:
             among = scan.exposed(session, self.name, end, None)
             low = state.started if among.low is None else min(state.started, among.low)
             starts = when.buckets(low, end + 1, "day", tz)

@@ -81,25 +81,26 @@ def exposed(session: Session, experiment: str, end: int, by: Field | None) -> Ex
     if by is not None:
         key = f"arg_min({_json('k', relation.readings['k'])}, first)"
     table = f"exposed_{next(session._tables)}"
-    session.cursor.execute(
-        f"CREATE OR REPLACE TEMP TABLE {table} AS SELECT row_number() OVER () AS n, * FROM ("
+    session.keep(
+        table,
+        f"SELECT {session.number('who')} AS n, * FROM ("
         f"SELECT who, arg_min(variant, first) AS variant, min(moment) AS moment, "
         f"(min(first) - epoch_us(min(moment)) * {_PLACES})::BIGINT AS place, "
         f"min(variant) = max(variant) AS single, {key} AS k "
         f"FROM (SELECT *, epoch_us(moment) * {_PLACES} + place AS first FROM ({relation.sql})) "
         f"WHERE who IS NOT NULL GROUP BY who)",
-        parameters.values,
+        parameters,
     )
     if by is not None:
-        _fill_keys(session, table, by, until)
+        table = _fill_keys(session, table, by, until)
     found = session.fetch(
-        f"SELECT epoch_us(min(moment)), epoch_us(quantile_disc(moment, 0.5)), count(*) FILTER (NOT single) FROM {table}"
+        f"SELECT min(epoch_us(moment)), quantile_disc(epoch_us(moment), 0.5), count(*) FILTER (NOT single) FROM {table}"
     )[0]
     return Exposed(table, *found)
 
 
-def _fill_keys(session: Session, table: str, by: Field, until: Any) -> None:
-    """Where the assignment was given no such property, the newest event before it tells it."""
+def _fill_keys(session: Session, table: str, by: Field, until: Any) -> str:
+    """Where the assignment was given no such property, the newest event before it tells it: the table with that."""
     parameters = Parameters()
     columns = {
         "who": Column("user"),
@@ -109,12 +110,16 @@ def _fill_keys(session: Session, table: str, by: Field, until: Any) -> None:
     }
     select = Select(kind=EVENT, where=Compare(by, "exists", True), until=until)
     relation = session.relation(select, columns, parameters)
-    session.cursor.execute(
-        f"UPDATE {table} SET k = f.k FROM (SELECT e.n, arg_max({_json('g.k', relation.readings['k'])}, "
-        f"(g.moment, g.place)) AS k FROM ({relation.sql}) g JOIN {table} e ON g.who = e.who "
-        f"WHERE e.k IS NULL AND NOT {_AFTER} GROUP BY e.n) f WHERE {table}.n = f.n",
-        parameters.values,
+    filled = f"exposed_{next(session._tables)}"
+    session.keep(
+        filled,
+        f"SELECT t.n, t.who, t.variant, t.moment, t.place, t.single, coalesce(t.k, f.k) AS k FROM {table} t "
+        f"LEFT JOIN (SELECT e.n, arg_max({_json('g.k', relation.readings['k'])}, (g.moment, g.place)) AS k "
+        f"FROM ({relation.sql}) g JOIN {table} e ON g.who = e.who "
+        f"WHERE e.k IS NULL AND NOT {_AFTER} GROUP BY e.n) f ON t.n = f.n",
+        parameters,
     )
+    return filled
 
 
 def _json(column: str, reading: str) -> str:
@@ -195,7 +200,7 @@ def arms(
     where = "TRUE" if cuped else _AFTER
     after = "after" if cuped else "TRUE"
     x = _per_user(goal.kind, "NOT after AND moment >= back" if before is not None else "NOT after")
-    back = f", e.moment - INTERVAL ({int(before)}) MICROSECONDS AS back" if before is not None else ""
+    back = f", make_timestamptz(epoch_us(e.moment) - {int(before)}) AS back" if before is not None else ""
     columns = f"e.n, g.moment{', g.x' if goal.kind in ('distinct', 'sum', 'avg') else ''}"
     flag = f", {_AFTER} AS after{back}" if cuped else ""
     facts = (
@@ -222,7 +227,8 @@ def arms(
     capped = "y"
     if winsorize is not None:
         users = (
-            f"SELECT * REPLACE (least(y, quantile_cont(y, {float(winsorize)!r}) OVER ()) AS y) FROM ({users})"
+            f"SELECT k, variant, late, did, x, least(y, quantile_cont(y, {float(winsorize)!r}) OVER ()) AS y "
+            f"FROM ({users})"
         )
     sql = (
         f"SELECT k, variant, late, grouping(late), count(*), count(*) FILTER (did), count({capped}), avg(y), "
@@ -266,11 +272,12 @@ def _percentiles(
     parameters = Parameters()
     relation = _goal(session, goal, among.low, end, parameters)
     table = f"values_{next(session._tables)}"
-    session.cursor.execute(
-        f"CREATE OR REPLACE TEMP TABLE {table} AS SELECT e.n, e.k, e.variant, CAST(g.x AS DOUBLE) AS x "
+    session.keep(
+        table,
+        f"SELECT e.n, e.k, e.variant, CAST(g.x AS DOUBLE) AS x "
         f"FROM ({relation}) g JOIN {among.table} e ON g.who = e.who "
         f"WHERE e.single AND g.x IS NOT NULL AND {_AFTER}",
-        parameters.values,
+        parameters,
     )
     p = float(goal.argument or 0)
     users = {
@@ -294,10 +301,12 @@ def _percentiles(
             spread = max(0.0, (h2 - 2 * share * mh + share * share * m2) / (m * m * n))
             half = _Z * spread**0.5
             levels = f"[{max(0.0, p - half)!r}, {min(1.0, p + half)!r}]"
-            low, high = session.cursor.execute(
-                f"SELECT quantile_cont(x, {levels}) FROM {table} WHERE variant = $1 AND k IS NOT DISTINCT FROM $2",
-                [variant, k],
-            ).fetchall()[0][0]
+            mine = Parameters()
+            low, high = session.fetch(
+                f"SELECT quantile_cont(x, {levels}) FROM {table} WHERE variant = {mine.add(variant)} "
+                f"AND k IS NOT DISTINCT FROM {mine.add(k)}",
+                mine,
+            )[0][0]
             error = ((high - low) / (2 * _Z)) ** 2
         found[key_of(k), variant, None] = Arm(users[k, variant], n, n, value, None, error)
     return found
@@ -329,7 +338,7 @@ def daily_arms(
     )
     running = (
         f"SELECT n, variant, day, sum(s) OVER w AS s, sum(c) OVER w AS c, sum(r) OVER w AS r, "
-        f"sum(s) OVER w - s AS s0, sum(c) OVER w - c AS c0, sum(r) OVER w - r AS r0 "
+        f"(sum(s) OVER w) - s AS s0, (sum(c) OVER w) - c AS c0, (sum(r) OVER w) - r AS r0 "
         f"FROM ({per_day}) WINDOW w AS (PARTITION BY n ORDER BY day)"
     )
     if goal.kind == "conversion":

@@ -52,7 +52,7 @@ def _value_at(query: AggregateQuery, at: int) -> Any:
     from ..engine.cover import Expired
 
     select = query.plan.select
-    with query.engine.session() as session:
+    with query.engine.asking() as session:
         session.now = at
         bounds = when.resolve_range(select.since, select.until, at, session.tz)
         end = at + 1 if bounds.until is None else min(bounds.until, at + 1)

@@ -53,7 +53,7 @@ class TrendQuery(Selection, Query[Trend]):
         return self.engine
 
     def run(self) -> Trend:
-        with self.engine.session() as session:
+        with self.engine.asking() as session:
             require_raw(session, self.select, "trend()")
             parameters = Parameters()
             columns = {"moment": Column("timestamp"), "x": Column("number", VALUE)}
@@ -126,7 +126,7 @@ class AnomaliesQuery(Selection, Query[list[Anomaly]]):
 
     def _bands(self) -> list[tuple[Any, Any, Band]]:
         by = (Dimension("bucket", self.unit),)
-        with self.engine.session() as session:
+        with self.engine.asking() as session:
             low, high = session.range(self.select).bounds
             select = self.select
             if low is not None:

@@ -154,7 +154,7 @@ def statistics(store: Store, select: Select, start: int, end: int, by: tuple[str
     """One row of numbers for the samples of [start, end), or one per set of tags."""
     from dataclasses import replace
 
-    with store.engine.session() as session:
+    with store.engine.asking() as session:
         parameters = Parameters()
         columns = {
             "x": Column("number", VALUE),

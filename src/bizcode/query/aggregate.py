@@ -88,7 +88,7 @@ class AggregateQuery(Selection, Query[Any]):
         return self.engine
 
     def run(self) -> Any:
-        with self.engine.session() as session:
+        with self.engine.asking() as session:
             if self.plan.vs is not None:
                 return self._compared(session)
             return aggregate(session, self.plan)

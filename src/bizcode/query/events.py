@@ -79,7 +79,7 @@ class EventsQuery(Selection, Query[list[Any]]):
         from ..engine.aggregate import aggregate
         from ..plan.select import Aggregate
 
-        with self.engine.session() as session:
+        with self.engine.asking() as session:
             total = aggregate(session, Aggregate(select=self.select, operation="count"))
         left = max(0, total - self.rows_offset)
         return left if self.rows_limit is None else min(left, self.rows_limit)

@@ -115,7 +115,7 @@ class CohortQuery(Query[Any]):
         return self._plan(value=as_field(property))
 
     def run(self) -> Any:
-        with self.store.engine.session() as session:
+        with self.store.engine.asking() as session:
             statement, parameters, relation = sql.cohorts(session, self.plan)
             rows = session.fetch(statement, parameters)
             groups: dict[Any, dict[int, list[Any]]] = {}

@@ -186,7 +186,7 @@ class FunnelQuery(Query[Any]):
         return UsersQuery(store=self.store, plan=replace(self.plan, by=()), which=which, step=step)
 
     def run(self) -> Any:
-        with self.store.engine.session() as session:
+        with self.store.engine.asking() as session:
             parameters = Parameters()
             found = sql.Rows(session, self.plan, parameters)
             found.materialize(parameters)
@@ -347,15 +347,14 @@ class UsersQuery(Query[list[str]]):
         return f"{statement} ORDER BY u{limit}"
 
     def __iter__(self) -> Iterator[str]:
-        with self.store.engine.session() as session:
+        with self.store.engine.asking() as session:
             statement, parameters = self._statement(session)
-            cursor = session.cursor.execute(self._ordered(statement), parameters.values)
-            while rows := cursor.fetchmany(10_000):
+            for rows in session.batches(self._ordered(statement), parameters):
                 for row in rows:
                     yield row[0]
 
     def __len__(self) -> int:
-        with self.store.engine.session() as session:
+        with self.store.engine.asking() as session:
             statement, parameters = self._statement(session)
             count = session.fetch(f"SELECT count(*) FROM ({statement})", parameters)[0][0]
         return count if self.rows_limit is None else min(count, self.rows_limit)

@@ -1,0 +1,168 @@
+"""The Spark that answers: started or connected to at the first question, shared by the stores of a process."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import socket
+import threading
+from contextlib import suppress
+from typing import Any
+from urllib.parse import urlsplit
+
+from ...errors import InvalidValue, StorageError
+
+__all__ = ["Cluster", "check_address"]
+
+WAIT = 5.0
+"""Seconds to wait for a connection to the master or the server."""
+
+SETTINGS = {
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.ansi.enabled": "true",
+    "spark.sql.caseSensitive": "true",
+    "spark.sql.execution.arrow.pyspark.enabled": "true",
+    "spark.sql.timestampType": "TIMESTAMP_LTZ",
+    "spark.sql.maxPlanStringLength": "20000",
+}
+"""What the meaning of a statement depends on; and Spark keeps the text of a thousand plans."""
+
+_LOCAL = re.compile(r"local(\[(\*|\d+)\])?")
+_PORTS = {"spark": 7077, "sc": 15002}
+_lock = threading.Lock()
+_shared: dict[str, list[Any]] = {}
+"""Address -> [session, number of users, whether it was started here]."""
+
+
+def check_address(address: Any) -> str:
+    """An address as `engine=` takes it. Raises InvalidValue, StorageError where the extra isn't installed.
+
+    >>> check_address("local[2]")
+    'local[2]'
+    """
+    parts = urlsplit(address) if isinstance(address, str) else urlsplit("")
+    known = isinstance(address, str) and (address == "spark" or _LOCAL.fullmatch(address) is not None)
+    if not known and not (parts.scheme in _PORTS and parts.hostname):
+        raise InvalidValue(
+            'engine= takes "spark" (what Spark\'s own configuration says, else this machine), "spark://host:7077", '
+            f'"sc://host:15002" or "local[2]", not {address!r}'
+        )
+    needed = ["pyspark", "pandas", "sqlglot", *(["grpc"] if parts.scheme == "sc" else [])]
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
+    if missing:
+        raise StorageError(f"engine={address!r} needs {' and '.join(missing)}: pip install 'bizcode[spark]'")
+    return address
+
+
+class Cluster:
+    """One store's hold on Spark.
+
+    Args:
+        address: as `check_address` lets it pass.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self._session: Any = None
+        self._lock = threading.Lock()
+
+    def session(self) -> Any:
+        """A session of this store's own, with views of its own. Raises StorageError where Spark can't be reached."""
+        with self._lock:
+            if self._session is None:
+                base = _enter(self.address)
+                try:
+                    self._session = base.newSession()
+                    for name, value in SETTINGS.items():
+                        self._session.conf.set(name, value)
+                except BaseException:
+                    _leave(self.address)
+                    raise
+            return self._session
+
+    def close(self) -> None:
+        """Leave; the last one stops what was started here."""
+        with self._lock:
+            if self._session is not None:
+                self._session = None
+                _leave(self.address)
+
+
+def _enter(address: str) -> Any:
+    with _lock:
+        held = _shared.get(address)
+        if held is None:
+            _probe(address)
+            try:
+                held = _shared[address] = [*_started(address)]
+            except StorageError:
+                raise
+            except Exception as error:
+                raise StorageError(f"Spark at {address} can't be used: {_line(error)}") from error
+            held.insert(1, 0)
+        held[1] += 1
+        return held[0]
+
+
+def _leave(address: str) -> None:
+    with _lock:
+        held = _shared[address]
+        held[1] -= 1
+        if not held[1]:
+            del _shared[address]
+            if held[2]:
+                with suppress(Exception):  # it may be gone already
+                    held[0].stop()
+
+
+def _probe(address: str) -> None:
+    """Spark itself tries for minutes before it says that nobody answers."""
+    first = address.split(",")[0]
+    parts = urlsplit(first)
+    if parts.scheme not in _PORTS:
+        return
+    failed: OSError | None = None
+    for host in address.partition("://")[2].partition("/")[0].split(","):
+        place = urlsplit(f"//{host}")
+        try:
+            port = place.port or _PORTS[parts.scheme]
+            socket.create_connection((place.hostname or "", port), WAIT).close()
+            return
+        except (OSError, ValueError) as error:
+            failed = error if isinstance(error, OSError) else OSError(str(error))
+    raise StorageError(f"no Spark answers at {address}: {failed}") from failed
+
+
+def _started(address: str) -> tuple[Any, bool]:
+    """A session, and whether it was started for us."""
+    from pyspark.sql import SparkSession  # pyright: ignore[reportMissingImports]
+
+    if address.startswith("sc://"):
+        return SparkSession.builder.remote(address).create(), True
+    from pyspark import SparkConf, SparkContext  # pyright: ignore[reportMissingImports]
+
+    running = SparkContext._active_spark_context
+    if running is not None:
+        if address not in ("spark", running.master):
+            raise StorageError(
+                f"this process already runs Spark on {running.master}, and it can run only one: close that, or open "
+                f'with engine="spark" to use it'
+            )
+        return SparkSession.builder.getOrCreate(), False
+    conf = SparkConf()
+    if address != "spark":
+        conf.setMaster(address)
+    for name, value in {
+        "spark.master": "local[*]",
+        "spark.app.name": "bizcode",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.log.level": "ERROR",
+    }.items():
+        conf.setIfMissing(name, value)
+    return SparkSession.builder.config(conf=conf).getOrCreate(), True
+
+
+def _line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
