@@ -11,27 +11,29 @@ from bizcode import Business
 ORDERS = 1_500
 
 KILLER = """
-import os, random, signal, sys, time
+import os, random, signal, sys, threading
 import bizcode.consume, bizcode.entity, bizcode.data, bizcode.on, bizcode.do, bizcode.segments
 from bizcode import Business
 
-def work(directory, out):
+def work(directory, calls, seconds):
     biz = Business(directory, worker=False)
     from bizcode_effects import effects
-    effects(biz, slow=True)
-    os.write(out, b".")
+    left = iter(range(calls))
+
+    def told():
+        if next(left, None) is None:
+            threading.Timer(seconds, lambda: os.kill(os.getpid(), signal.SIGKILL)).start()
+
+    effects(biz, told)
     while True:
         biz.drain()
 
 random.seed(7)
 for n in range(20):
-    read, out = os.pipe()
+    calls, seconds = random.randrange(120), random.uniform(0, 0.01)
     child = os.fork()
     if child == 0:
-        work(sys.argv[1], out)
-    os.read(read, 1)
-    time.sleep(random.uniform(0, 0.12))
-    os.kill(child, signal.SIGKILL)
+        work(sys.argv[1], calls, seconds)
     _, status = os.waitpid(child, 0)
     print(os.WTERMSIG(status))
 """
@@ -39,20 +41,22 @@ for n in range(20):
 EFFECTS = '''
 import random, time
 
-def effects(biz, slow=False):
+def effects(biz, told=None):
     """What reacts to an order: an entity's event, a count in the data, a tracked event, a projection."""
     @biz.on.Order.placed(name="react")
     def react(event):
         biz.Customer(event.customer).append("ordered", order=event.entity)
         biz.data.set("orders", biz.data.get("orders", 0) + 1)
-        if slow:
+        if told:
+            told()
             time.sleep(random.uniform(0, 0.001))
         biz.track.Ordered(order=event.entity)
 
     @biz.projection("by-customer", on=["Order.*"])
     def by_customer(event, p):
         p.upsert(event.customer, lambda n: (n or 0) + 1)
-        if slow:
+        if told:
+            told()
             time.sleep(random.uniform(0, 0.001))
         p.set(f"order:{event.entity}", (p.get(f"order:{event.entity}") or 0) + 1)
 '''

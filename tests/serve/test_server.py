@@ -67,9 +67,10 @@ def test_a_file_brings_its_goals_and_views(tmp_path):
 
 def test_the_demo_opens_in_the_dashboard(tmp_path):
     with serving(tmp_path, "--serve", command=("demo",)) as (process, url, _):
-        assert "<h1>Overview</h1>" in httpx.get(url).text
-        assert httpx.get(f"{url}/api/v1/track/Purchase/count").json()["result"] == 69_659
-        assert len(httpx.get(f"{url}/api/v1/goals").json()["result"]) == 2
+        http = httpx.Client(base_url=url, timeout=60)
+        assert "<h1>Overview</h1>" in http.get("/").text
+        assert http.get("/api/v1/track/Purchase/count").json()["result"] == 69_659
+        assert len(http.get("/api/v1/goals").json()["result"]) == 2
         process.terminate()
         assert process.wait(20) == 0
 
