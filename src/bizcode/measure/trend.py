@@ -52,25 +52,49 @@ class TrendQuery(Selection, Query[Trend]):
     def _engine(self) -> Engine:
         return self.engine
 
+    def _outline(self) -> Any:
+        from ..query.charts import Banded
+        from ..query.plot import Outline
+
+        with self.engine.asking() as session:
+            line = self._line(session)
+            found: dict[Any, Any] = {}
+            for unit in ("day", "hour", "minute"):  # the coarsest that shows a course
+                by = (Dimension("bucket", unit),)
+                found = aggregate(session, Aggregate(select=self.select, operation="avg", by=by))
+                if len(found) > 2:
+                    break
+            now = session.now
+        banded = []
+        for time, value in found.items():
+            band = line.predict((int(time.timestamp() * 1_000_000) - now) / DAY, 0.95)
+            if band is not None:
+                banded.append(Banded(time, value, band[1], band[2], False))
+        return Outline(banded, "shaded: where 95 % of samples lie around the line")
+
     def run(self) -> Trend:
         with self.engine.asking() as session:
-            require_raw(session, self.select, "trend()")
-            parameters = Parameters()
-            columns = {"moment": Column("timestamp"), "x": Column("number", VALUE)}
-            relation = session.relation(self.select, columns, parameters)
-            days = f"((epoch_us(moment) - {session.now}) / {DAY}.0)"
-            value = "CAST(x AS DOUBLE)"
-            sql = (
-                f"SELECT count(*), avg({days}), avg({value}), regr_sxx({value}, {days}), "
-                f"regr_sxy({value}, {days}), regr_syy({value}, {days}) FROM ({relation.sql})"
-            )
-            row = session.fetch(sql, parameters)[0]
-        line = Line(row[0], *(value or 0.0 for value in row[1:]))
+            line = self._line(session)
         p_value = line.p_value()
         direction = "flat"
         if line.slope and p_value is not None and p_value < 0.05:
             direction = "up" if line.slope > 0 else "down"
         return Trend(line.slope, direction, line.r2, p_value)
+
+    def _line(self, session: Any) -> Line:
+        """The line through the samples; x in days from now."""
+        require_raw(session, self.select, "trend()")
+        parameters = Parameters()
+        columns = {"moment": Column("timestamp"), "x": Column("number", VALUE)}
+        relation = session.relation(self.select, columns, parameters)
+        days = f"((epoch_us(moment) - {session.now}) / {DAY}.0)"
+        value = "CAST(x AS DOUBLE)"
+        sql = (
+            f"SELECT count(*), avg({days}), avg({value}), regr_sxx({value}, {days}), "
+            f"regr_sxy({value}, {days}), regr_syy({value}, {days}) FROM ({relation.sql})"
+        )
+        row = session.fetch(sql, parameters)[0]
+        return Line(row[0], *(value or 0.0 for value in row[1:]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +135,11 @@ class AnomaliesQuery(Selection, Query[list[Anomaly]]):
         from ..query.plot import Outline
 
         return Outline(
-            banded=[
+            [
                 Banded(time, value, band.low, band.high, _stands_out(value, band))
                 for time, value, band in self._bands()
-            ]
+            ],
+            "shaded: what was to be expected",
         )
 
     def run(self) -> list[Anomaly]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -129,6 +129,12 @@ def short(value: float | None, fraction: bool = False) -> str:
     )
 
 
+def _axis(alt: Any, values: Iterable[float | None], fraction: bool = False) -> Any:
+    """The axis of numbers: 2k and 3M for large ones, 0.05 (not d3's 50m) for small ones."""
+    large = max((abs(value) for value in values if value is not None), default=0) >= 1000
+    return alt.Axis(format=".0%" if fraction else "~s" if large else "~f", tickCount=5)
+
+
 def lines(points: Sequence[Point], title: str, subtitle: str = "", fraction: bool = False) -> Picture:
     """Series over time. One series is filled below; the period before is a dashed ghost. Of many series the
     largest eight are drawn."""
@@ -153,7 +159,8 @@ def lines(points: Sequence[Point], title: str, subtitle: str = "", fraction: boo
     ]
     several = len(names) > 1
     moments = len({row["time"] for row in rows})
-    y = alt.Y("value:Q", title=None, axis=alt.Axis(format=".0%" if fraction else "~s", tickCount=5))
+    axis = _axis(alt, [p.value for p in points] + [p.previous for p in points], fraction)
+    y = alt.Y("value:Q", title=None, axis=axis)
     base = alt.Chart(_data(alt, rows)).encode(
         x=alt.X("time:T", title=None, scale=alt.Scale(type="utc"), axis=alt.Axis(grid=False, tickCount=8))
     )
@@ -186,9 +193,7 @@ def lines(points: Sequence[Point], title: str, subtitle: str = "", fraction: boo
     line = base.mark_line(strokeWidth=2.6, strokeCap="round", strokeJoin="round", point=moments == 1)
     drawn.append(line.encode(y=y, color=colour))
     if 1 < moments <= 40:
-        dots = base.mark_point(
-            filled=True, size=34, fillOpacity=1, fill="white" if not several else alt.Undefined
-        )
+        dots = base.mark_point(filled=True, size=34, opacity=1)
         drawn.append(dots.encode(y=y, color=colour, tooltip=tips))
     else:
         drawn.append(base.mark_point(size=60, opacity=0).encode(y=y, tooltip=tips))
@@ -214,7 +219,8 @@ def bars(items: Sequence[Bar], title: str, subtitle: str = "", fraction: bool = 
     base = alt.Chart(_data(alt, rows)).encode(
         y=alt.Y("name:N", sort=[row["name"] for row in rows], title=None, axis=alt.Axis(labelColor=INK))
     )
-    x = alt.X("value:Q", title=None, axis=alt.Axis(format=".0%" if fraction else "~s", tickCount=5))
+    axis = _axis(alt, [item.value for item in items] + [item.previous for item in items], fraction)
+    x = alt.X("value:Q", title=None, axis=axis)
     drawn = []
     ghosted = any(row["previous"] is not None for row in rows)
     if ghosted:
@@ -423,7 +429,8 @@ def bands(points: Sequence[Banded], title: str, subtitle: str = "") -> Picture:
     base = alt.Chart(_data(alt, rows)).encode(
         x=alt.X("time:T", title=None, scale=alt.Scale(type="utc"), axis=alt.Axis(grid=False, tickCount=8))
     )
-    y = alt.Y("value:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(format="~s", tickCount=5))
+    axis = _axis(alt, [p.value for p in points] + [p.high for p in points])
+    y = alt.Y("value:Q", title=None, scale=alt.Scale(zero=False), axis=axis)
     tips = [alt.Tooltip("when:N", title="time"), alt.Tooltip("label:N", title="value")]
     drawn = [
         base.mark_area(color=BLUE, opacity=0.13, interpolate="monotone").encode(

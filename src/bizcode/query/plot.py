@@ -19,10 +19,10 @@ __all__ = ["Outline", "plot"]
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """What a query draws in place of its answer: a series in its band, or beside a line fitted to it."""
+    """What a query draws in place of its answer: a series in its band, and what the band means."""
 
-    banded: Sequence[charts.Banded] = ()
-    points: Sequence[charts.Point] = ()
+    banded: Sequence[charts.Banded]
+    subtitle: str
 
 
 def plot(result: Any, title: str, heads: tuple[str, ...] = ()) -> Picture:
@@ -36,9 +36,9 @@ def plot(result: Any, title: str, heads: tuple[str, ...] = ()) -> Picture:
         InvalidQuery: there is nothing to draw. BizError: altair is missing.
     """
     if isinstance(result, Outline):
-        if result.banded:
-            return charts.bands(result.banded, title, "shaded: what was to be expected")
-        return charts.lines(result.points, title)
+        if not result.banded:
+            raise InvalidQuery("there is nothing to draw: too few samples")
+        return charts.bands(result.banded, title, result.subtitle)
     if is_funnel(result):
         return _funnels({"": result}, title)
     if is_cohorts(result):
