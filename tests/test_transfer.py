@@ -61,3 +61,11 @@ def test_refusals(biz, tmp_path):
     (tmp_path / "x.csv").write_text("a\n1\n")
     with pytest.raises(InvalidValue, match="column"):
         biz.load(tmp_path / "x.csv", time="when")
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_csv_with_two_columns_of_one_name_is_refused(biz, tmp_path, strict):
+    (tmp_path / "x.csv").write_text("user_id,a,a\nu1,1,2\n")
+    with pytest.raises(InvalidValue, match="two columns 'a'"):
+        biz.load(tmp_path / "x.csv", event="A", strict=strict)
+    assert biz.track.any.count().run() == 0

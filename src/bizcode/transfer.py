@@ -220,6 +220,11 @@ class _Mapper:
             header = next(reader, None)
             if header is None:
                 return
+            twice = next((name for n, name in enumerate(header) if name in header[:n]), None)
+            if twice is not None:
+                raise InvalidValue(
+                    f"{self.path.name} has two columns {twice!r}, of which one would be lost: give each its own name"
+                )
             while True:
                 try:
                     row = next(reader)
