@@ -45,7 +45,7 @@ class Table:
 
 def to_table(result: Any, title: str = "result", heads: tuple[str, ...] = (), zone: str = "UTC") -> Table:
     """Any result as a table: a value is one row, a mapping one row per key, a list one row per item, a funnel
-    one per step, cohorts one per cohort and period.
+    one per step, a schema one per property, cohorts one per cohort and period.
 
     Args:
         title: the name of a column of bare values.
@@ -78,12 +78,19 @@ def _items(result: Any) -> list[Any]:
         ]
     if is_funnel(result):
         return list(result.steps)
+    if is_schema(result):
+        return list(result.properties.values())
     return [result]
 
 
 def is_cohorts(result: Any) -> TypeGuard[Any]:
     """Whether it is a retention table."""
     return hasattr(type(result), "cohorts") and hasattr(type(result), "granularity")
+
+
+def is_schema(result: Any) -> TypeGuard[Any]:
+    """Whether it is what has been seen of a name."""
+    return hasattr(type(result), "properties") and hasattr(type(result), "versions")
 
 
 def is_funnel(result: Any) -> TypeGuard[Any]:

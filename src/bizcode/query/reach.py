@@ -13,7 +13,7 @@ __all__ = ["Reach", "reach"]
 DIRECTIONS = ("above", "below")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Reach:
     """A target: the query's value at or above (or at or below) a number."""
 
@@ -29,6 +29,10 @@ class Reach:
             getattr(self.query, "denominator", None),
         )
         return f"{describe(plan)} {self.direction} {self.target:g}"
+
+    def __repr__(self) -> str:
+        what = getattr(self.query, "caption", None) or describe(self.query)
+        return f"Reach({what} {self.direction} {self.target:,})"
 
     def met(self, value: Any) -> bool:
         """Whether a value reaches it."""
