@@ -35,14 +35,35 @@ def test_the_demo_answers_about_a_real_business(demo):
 def test_what_the_demo_left_can_be_asked(demo):
     cwd, _ = demo
     found = bizcode("query", 'track.Purchase.count().by("year")', "--store", "acme-demo", cwd=cwd)
-    assert "1997-01-01" in found.stdout
-    assert "1998-01-01" in found.stdout
+    rows = [line.split()[:2] for line in found.stdout.splitlines()]
+    assert rows[0] == ["year", "count"]
+    assert rows[2:4] == [["1997", "56,902"], ["1998", "12,757"]]
     found = bizcode("query", "select count(*) n from events", "--store", "acme-demo", "--json", cwd=cwd)
     assert found.stdout.strip() == '[{"n": 69659}]'
     cohorts = 'track.cohort(anchor="Purchase", activity="Purchase", periods=3, granularity="month")'
-    assert "7,846" in bizcode("query", cohorts, "--store", "acme-demo", cwd=cwd).stdout
+    first = bizcode("query", cohorts, "--store", "acme-demo", cwd=cwd).stdout.splitlines()
+    assert first[0].split() == ["cohort", "size", "+0", "+1", "+2"]  # as a REPL shows it
+    assert first[2].split() == ["1997-01", "7,846", "100", "%", "15", "%", "12", "%"]
     funnel = 'track.funnel(["Purchase", "Purchase"]).within("30d")'
     assert "23,570" in bizcode("query", funnel, "--store", "acme-demo", cwd=cwd).stdout
+
+
+def test_a_question_that_would_record_is_refused(demo):
+    cwd, _ = demo
+    for slip in ('track.Purchase(user_id="u1")', "measure.revenue(1)", 'Order("o1").append("paid")'):
+        done = bizcode("query", slip, "--store", "acme-demo", cwd=cwd)
+        assert done.returncode == 1
+        assert "only asks" in done.stderr
+        assert "nothing was stored" in done.stderr
+    found = bizcode("query", "select count(*) n from events", "--store", "acme-demo", "--json", cwd=cwd)
+    assert found.stdout.strip() == '[{"n": 69659}]'
+
+
+def test_a_question_that_fails_is_one_sentence_and_exit_code_1(demo):
+    cwd, _ = demo
+    done = bizcode("query", 'track.Purchase.count().vs("prev")', "--store", "acme-demo", cwd=cwd)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("bizcode: vs() compares ranges")
 
 
 def test_info_doctor_and_compact(demo):
@@ -64,8 +85,9 @@ def test_a_mistake_is_one_sentence(tmp_path):
 def test_load_from_the_shell(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"event": "A", "user_id": "u1", "time": "2024-01-01"}\nbroken\n')
     done = bizcode("load", "a.jsonl", "--store", "acme", cwd=tmp_path)
-    assert "1 records loaded" in done.stdout
+    assert "1 record loaded" in done.stdout
     assert "line 2" in done.stderr
+    assert "1 broken line was left out" in done.stderr
 
 
 def test_goals_and_rollups_in_the_terminal(tmp_path):

@@ -13,8 +13,9 @@ from typing import Annotated, Any, Optional
 import typer
 
 from .business import Business
-from .errors import BizError
+from .errors import BizError, InvalidQuery
 from .locate import is_url
+from .record import SYSTEM
 from .startup import Startup
 
 __all__ = ["app", "main"]
@@ -216,13 +217,14 @@ def load(
             path, event=event, time=time, user=user, properties=names, strict=strict, progress=move
         )
     typer.echo(
-        f"{done.records:,} records loaded"
+        f"{done.records:,} {'record' if done.records == 1 else 'records'} loaded"
         + (f", {done.skipped:,} were there already" if done.skipped else "")
     )
     for broken in done.broken[:20]:
         typer.echo(f"line {broken.line}: {broken.reason}", err=True)
     if done.broken:
-        typer.echo(f"{len(done.broken):,} broken lines were left out", err=True)
+        lines = "line was" if len(done.broken) == 1 else "lines were"
+        typer.echo(f"{len(done.broken):,} broken {lines} left out", err=True)
 
 
 @app.command()
@@ -248,28 +250,39 @@ def query(
     sql: Annotated[bool, typer.Option("--sql", help="Print the SQL in place of the answer.")] = False,
     store: _Store = None,
 ) -> None:
-    """Ask in the library's own words (`biz.` may be left out), or in SQL over events, measures, entity_events."""
+    """Ask in the library's own words (`biz.` may be left out), or in SQL over events, measures, entity_events.
+    Nothing can be recorded by it."""
     from .query.base import Query
     from .query.present import to_table
     from .query.text import text_table
 
     with _existing(store) as biz:
+        biz.store.writer.guards.append(_only_asked)
         text = expression.strip()
         if text.lower().startswith(("select", "with")):
             asked: Any = biz.sql(text)
         else:
             asked = _evaluate(text, biz)
         if isinstance(asked, Query):
-            if sql:
-                typer.echo(asked.sql())
+            if not as_json:
+                typer.echo(asked.sql() if sql else asked.shown())
                 return
-            result = asked.run()
-        else:
-            result = asked
+            asked = asked.run()
     if as_json:
-        typer.echo(json.dumps(_plain(result), default=str, ensure_ascii=False))
+        typer.echo(json.dumps(_plain(asked), default=str, ensure_ascii=False))
     else:
-        typer.echo(text_table(to_table(result, getattr(asked, "title", "result"))))
+        typer.echo(text_table(to_table(asked)))
+
+
+def _only_asked(_: Any, drafts: Any) -> Any:
+    """Lets an assignment log its exposure, and nobody's slip record a fact."""
+    for draft in drafts:
+        if draft.kind != SYSTEM:
+            raise InvalidQuery(
+                f"bizcode query only asks, and this would record {draft.name!r}: nothing was stored; record in "
+                f"Python, or with `bizcode load`"
+            )
+    return drafts
 
 
 def _evaluate(text: str, biz: Business) -> Any:

@@ -168,7 +168,7 @@ class ResultsQuery(Query[Any]):
         found = self.run()
         return found.plot() if isinstance(found, Results) else lifts(found, self.name)
 
-    def __repr__(self) -> str:
+    def shown(self) -> str:
         found = self.run()
         if isinstance(found, Results):
             return repr(found)

@@ -125,12 +125,16 @@ class Query(Generic[T]):
 
         return view(self.run(), self.title, self.heads, self.zone)
 
-    def __repr__(self) -> str:
+    def shown(self) -> str:
+        """The answer as text for a terminal: what a REPL shows, and `bizcode query` prints."""
         from .text import text_table
 
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        return text_table(self._looked_at(), width)
+
+    def __repr__(self) -> str:
         try:
-            return text_table(self._looked_at(), width)
+            return self.shown()
         except BizError as error:
             return f"{type(self).__name__}: {error}"
 
@@ -181,9 +185,12 @@ class Lazy(Query[T]):
     def _engine(self) -> Engine | None:
         return self.engine
 
-    def __str__(self) -> str:
+    def shown(self) -> str:
         result = self.run()
-        return result if isinstance(result, str) else repr(self)
+        return result if isinstance(result, str) else Query.shown(self)
+
+    def __str__(self) -> str:
+        return self.shown()
 
     def __getitem__(self, key: Any) -> Any:
         result = self.run()
