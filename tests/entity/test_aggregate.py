@@ -288,3 +288,12 @@ def test_definitions_give_a_restarted_program_its_functions_back(tmp_path, clock
             define(biz)
             biz.Order("o1").append("added", sku=f"s{n}")
             assert biz.Order("o1").state().run().items == [f"s{i}" for i in range(n + 1)]
+
+
+def test_an_id_may_be_as_long_as_it_likes(biz):
+    name = "é" * 5_000
+    biz.Order(name).append("created", total=3)
+    assert biz.Order(name).state().run()["total"] == 3
+    biz.store.segments.seal()
+    assert [e.entity for e in biz.Order(name).events().run()] == [name]
+    assert biz.Order.ids().run() == [name]

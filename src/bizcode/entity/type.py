@@ -46,10 +46,8 @@ class EntityType:
         """One entity by its id: any text that is not blank. Raises InvalidName."""
         if isinstance(id, (int, uuid.UUID)) and not isinstance(id, bool):
             id = str(id)
-        if not isinstance(id, str) or not id.strip() or len(id) > 500 or not _is_text(id):
-            raise InvalidId(
-                f"the id of {self.name} is text of 1 to 500 characters that is not blank, not {id!r}"
-            )
+        if not isinstance(id, str) or not id.strip() or not _is_text(id):
+            raise InvalidId(f"the id of {self.name} is text that is not blank, not {id!r}")
         return EntityHandle(self, id)
 
     def action(self, function: Callable[..., Any] | None = None, *, name: str | None = None) -> Any:
