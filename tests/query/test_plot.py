@@ -46,3 +46,13 @@ def test_a_trend_is_its_samples_around_their_line(small):
 def test_a_trend_without_samples_has_nothing_to_draw(biz):
     with pytest.raises(InvalidQuery, match="too few samples"):
         biz.measure.none.trend().plot()
+
+
+def test_weeks_are_marked_where_they_begin(small):
+    axis = layers(small.measure.rate.avg().by("week").plot())[0]["encoding"]["x"]["axis"]
+    assert [(tick["month"], tick["date"]) for tick in axis["values"]] == [(2, 26), (3, 4)]
+    for query in (
+        small.measure.rate.avg().by("day"),
+        small.measure.rate.avg().between("2024-03-04", "2024-03-05").by("hour"),
+    ):
+        assert "values" not in layers(query.plot())[0]["encoding"]["x"]["axis"]

@@ -135,6 +135,18 @@ def _axis(alt: Any, values: Iterable[float | None], fraction: bool = False) -> A
     return alt.Axis(format=".0%" if fraction else "~s" if large else "~f", tickCount=5)
 
 
+def _dates(alt: Any, times: Sequence[date]) -> Any:
+    """The axis of time. Weeks begin on Mondays, which Vega doesn't know: its own ticks are Sundays."""
+    days = sorted({(time.year, time.month, time.day) for time in times})
+    if days and len(days) == len(set(times)) and all(time.weekday() == 0 for time in times):
+        ticks = [
+            alt.DateTime(year=year, month=month, date=day, utc=True)
+            for year, month, day in days[:: -(-len(days) // 8)]
+        ]
+        return alt.Axis(grid=False, values=ticks, format="%b %d")
+    return alt.Axis(grid=False, tickCount=8)
+
+
 def lines(points: Sequence[Point], title: str, subtitle: str = "", fraction: bool = False) -> Picture:
     """Series over time. One series is filled below; the period before is a dashed ghost. Of many series the
     largest eight are drawn."""
@@ -162,7 +174,7 @@ def lines(points: Sequence[Point], title: str, subtitle: str = "", fraction: boo
     axis = _axis(alt, [p.value for p in points] + [p.previous for p in points], fraction)
     y = alt.Y("value:Q", title=None, axis=axis)
     base = alt.Chart(_data(alt, rows)).encode(
-        x=alt.X("time:T", title=None, scale=alt.Scale(type="utc"), axis=alt.Axis(grid=False, tickCount=8))
+        x=alt.X("time:T", title=None, scale=alt.Scale(type="utc"), axis=_dates(alt, [p.time for p in points]))
     )
     colour = (
         alt.Color("series:N", sort=names, scale=alt.Scale(domain=names, range=PALETTE[: len(names)]))
@@ -427,7 +439,7 @@ def bands(points: Sequence[Banded], title: str, subtitle: str = "") -> Picture:
         for p in points
     ]
     base = alt.Chart(_data(alt, rows)).encode(
-        x=alt.X("time:T", title=None, scale=alt.Scale(type="utc"), axis=alt.Axis(grid=False, tickCount=8))
+        x=alt.X("time:T", title=None, scale=alt.Scale(type="utc"), axis=_dates(alt, [p.time for p in points]))
     )
     axis = _axis(alt, [p.value for p in points] + [p.high for p in points])
     y = alt.Y("value:Q", title=None, scale=alt.Scale(zero=False), axis=axis)
