@@ -15,6 +15,9 @@ function goal(one) {
     h("p.small.faint", {}, `${percent(found.percent / 100, 0)}, ${left}`, found.projected === null ? "" : `; projected ${number(found.projected)}${found.probability === null ? "" : `, ${percent(found.probability, 0)} likely`}`));
 }
 
+// A deadline is the end of its day, which is the beginning of the next.
+const lastDay = (iso) => day(new Date(new Date(iso) - 1).toISOString());
+
 export async function overview(root) {
   let since = given("since", "28d"), chosen = "";
   const out = h("div.stack"), tools = document.getElementById("tools");
@@ -57,7 +60,7 @@ export async function goals(root) {
   if (!found.length) return fill(root, card(null, null, empty("No goals yet: biz.goal.define(\"Q1\", target=biz.measure.revenue.sum().reach(100_000), by=\"2024-Q1\")")));
   fill(root, found.map((one) => {
     const p = one.progress.value, history = h("div");
-    const facts = p && [["current", p.current], ["target", p.target], ["remaining", p.remaining], ["days left", p.days_left], ["projected", p.projected], ["80 % interval", p.interval && `${number(p.interval[0])} … ${number(p.interval[1])}`], ["probability", p.probability === null ? null : percent(p.probability, 0)], ["owner", one.owner], ["deadline", one.by && day(one.by)]].filter(([, value]) => value !== null && value !== undefined);
+    const facts = p && [["current", p.current], ["target", p.target], ["remaining", p.remaining], ["days left", p.days_left], ["projected", p.projected], ["80 % interval", p.interval && `${number(p.interval[0])} … ${number(p.interval[1])}`], ["probability", p.probability === null ? null : percent(p.probability, 0)], ["owner", one.owner], ["deadline", one.by && lastDay(one.by)]].filter(([, value]) => value !== null && value !== undefined);
     if (p && !p.targets) into(history, async () => {
       const points = (await api(path("goals", one.name, "history"), { limit: 30 })).result;
       if (points.length > 1) fill(history, chart(points.map((point) => point.date + "T12:00:00Z"), [{ name: one.name, values: points.map((point) => point.value) }, { name: "target", values: points.map(() => p.target), style: (shade) => ({ dash: [5, 5], stroke: shade }) }], { unit: "day", label: `${one.name} by day`, height: 220 }));
