@@ -17,6 +17,7 @@ MODULES = (
     "entities",
     "memory",
     "postgres",
+    "spark",
     "serve",
 )
 

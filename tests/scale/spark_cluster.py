@@ -22,7 +22,10 @@ spark.driver.bindAddress 127.0.0.1
 spark.executor.memory 512m
 spark.sql.shuffle.partitions 4
 spark.ui.enabled false
+spark.driver.extraJavaOptions -XX:TieredStopAtLevel=1
+spark.executor.extraJavaOptions -XX:TieredStopAtLevel=1
 """
+"""Statements are many and small here: what they cost is being compiled."""
 
 
 def free_port() -> int:

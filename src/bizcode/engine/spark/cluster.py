@@ -70,49 +70,51 @@ class Cluster:
         """A session of this store's own, with views of its own. Raises StorageError where Spark can't be reached."""
         with self._lock:
             if self._session is None:
-                base = _enter(self.address)
-                try:
-                    self._session = base.newSession()
-                    for name, value in SETTINGS.items():
-                        self._session.conf.set(name, value)
-                except BaseException:
-                    _leave(self.address)
-                    raise
+                with _lock:
+                    self._session = _entered(self.address)
             return self._session
 
     def close(self) -> None:
         """Leave; the last one stops what was started here."""
-        with self._lock:
-            if self._session is not None:
-                self._session = None
-                _leave(self.address)
+        with self._lock, _lock:
+            session, self._session = self._session, None
+            if session is not None:
+                _left(self.address, session)
 
 
-def _enter(address: str) -> Any:
-    with _lock:
-        held = _shared.get(address)
+def _entered(address: str) -> Any:
+    held = _shared.get(address)
+    try:
         if held is None:
             _probe(address)
-            try:
-                held = _shared[address] = [*_started(address)]
-            except StorageError:
-                raise
-            except Exception as error:
-                raise StorageError(f"Spark at {address} can't be used: {_line(error)}") from error
-            held.insert(1, 0)
-        held[1] += 1
-        return held[0]
+            session, started = _started(address)
+            # A server keeps its clients apart by itself; in one Java there is one Spark for all.
+            if not address.startswith("sc://"):
+                held = _shared[address] = [session, 0, started]
+        if held is not None:
+            session = held[0].newSession()
+            held[1] += 1
+        for name, value in SETTINGS.items():
+            session.conf.set(name, value)
+    except StorageError:
+        raise
+    except Exception as error:
+        raise StorageError(f"Spark at {address} can't be used: {_line(error)}") from error
+    return session
 
 
-def _leave(address: str) -> None:
-    with _lock:
-        held = _shared[address]
+def _left(address: str, session: Any) -> None:
+    held = _shared.get(address)
+    if held is not None:
         held[1] -= 1
-        if not held[1]:
-            del _shared[address]
-            if held[2]:
-                with suppress(Exception):  # it may be gone already
-                    held[0].stop()
+        if held[1]:
+            return
+        del _shared[address]
+        if not held[2]:
+            return
+        session = held[0]
+    with suppress(Exception):  # it may be gone already
+        session.stop()
 
 
 def _probe(address: str) -> None:

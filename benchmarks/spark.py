@@ -1,0 +1,117 @@
+"""Questions put to Spark beside the same questions in hand-written Spark SQL, over the same files, in one run.
+
+    python -m benchmarks.spark [--events N] [--repeat N] [--engine local[2]]
+
+Both go to one Spark. Raw reads the same Parquet files with the schema given, its views made before the clock starts;
+what it measures is Spark alone. Ours resolves the range, follows the log, finds the files in the catalog, translates
+the statement and hands back Python values. Repetitions of both alternate; the median counts. The funnel's raw form is
+the usual one: joins of each step to the earliest later event of the next, by aggregation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bizcode import Business, ManualClock
+
+START = 1_704_067_200
+DAYS = 56
+NAMES = ["PageView"] * 6 + ["Signup", "Cart", "Buy"]
+
+SUM = "SELECT plan, sum(amount) FROM views GROUP BY plan"
+DAY = "SELECT date_trunc('day', timestamp), count(DISTINCT user) FROM views GROUP BY 1 ORDER BY 1"
+MEDIAN = "SELECT country, median(amount) FROM views GROUP BY country"
+COUNT = "SELECT count(*) FROM views WHERE plan = 'pro' AND amount >= 50"
+FUNNEL = """
+WITH a AS (SELECT v.user, v.timestamp AS t1, min(c.timestamp) AS t2 FROM views v LEFT JOIN carts c
+             ON c.user = v.user AND c.timestamp > v.timestamp AND c.timestamp <= v.timestamp + INTERVAL 7 DAYS
+           GROUP BY v.user, v.timestamp),
+     b AS (SELECT a.user, a.t1, a.t2, min(y.timestamp) AS t3 FROM a LEFT JOIN buys y
+             ON y.user = a.user AND y.timestamp > a.t2 AND y.timestamp <= a.t1 + INTERVAL 7 DAYS
+           GROUP BY a.user, a.t1, a.t2),
+     u AS (SELECT user, max(CASE WHEN t3 IS NOT NULL THEN 3 WHEN t2 IS NOT NULL THEN 2 ELSE 1 END) AS level
+           FROM b GROUP BY user)
+SELECT count(*), count_if(level >= 2), count_if(level >= 3) FROM u
+"""
+
+QUESTIONS: dict[str, tuple[Callable[[Business], Any], str]] = {
+    "count where": (lambda biz: biz.track.PageView.count().where(plan="pro", amount__gte=50), COUNT),
+    "sum by plan": (lambda biz: biz.track.PageView.sum("amount").by("plan"), SUM),
+    "unique by day": (lambda biz: biz.track.PageView.unique().by("day"), DAY),
+    "median by country": (lambda biz: biz.track.PageView.median("amount").by("country"), MEDIAN),
+    "funnel of 3, within 7d": (
+        lambda biz: biz.track.funnel(["PageView", "Cart", "Buy"]).within("7d"),
+        FUNNEL,
+    ),
+}
+
+
+def fill(directory: Path, events: int) -> ManualClock:
+    """A store of random events, all sealed."""
+    rng = random.Random(1)
+    clock = ManualClock("2024-03-01")
+    with Business(directory, clock=clock, worker=False) as biz:
+        for _ in range(0, events, 20_000):
+            biz.track.batch(
+                {
+                    "event": rng.choice(NAMES),
+                    "at": START + rng.randrange(DAYS * 86_400),
+                    "user": f"u{rng.randrange(max(1, events // 20))}",
+                    "data": {
+                        "plan": rng.choice(["free", "pro", "team"]),
+                        "amount": round(rng.random() * 100, 2),
+                        "country": f"c{rng.randrange(30)}",
+                    },
+                }
+                for _ in range(20_000)
+            )
+        biz.store.segments.seal()
+        biz.store.segments.merge()
+    return clock
+
+
+def timed(function: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--events", type=int, default=2_000_000)
+    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--engine", default="local[2]")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="bizcode-bench-") as place:
+        directory = Path(place) / "acme"
+        clock = fill(directory, given.events)
+        with Business(directory, clock=clock, worker=False, engine=given.engine) as biz:
+            spark = biz.store.engine.cluster.session()  # type: ignore[attr-defined]
+            catalog = biz.store.segments.catalog()
+            for view, name in (("views", "PageView"), ("carts", "Cart"), ("buys", "Buy")):
+                files = [str(biz.store.segments.place.local(s.file)) for s in catalog.of("event", name)]
+                frame = spark.read.schema(
+                    "timestamp timestamp, user string, plan string, amount double, country string"
+                ).parquet(*files)
+                frame.createOrReplaceTempView(view)
+            print(f"{given.events:,} events, {given.engine}; seconds, median of {given.repeat}\n")
+            print("| | raw Spark SQL | bizcode | raw / bizcode |\n|---|---|---|---|")
+            for title, (make, sql) in QUESTIONS.items():
+                ours = make(biz)
+                pairs = [
+                    (timed(lambda sql=sql: spark.sql(sql).collect()), timed(ours.run))
+                    for _ in range(given.repeat + 1)
+                ][1:]
+                one, other = (statistics.median(times) for times in zip(*pairs, strict=True))
+                print(f"| {title} | {one:.2f} | {other:.2f} | {one / other:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
