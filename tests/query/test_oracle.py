@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from bizcode import Business, ManualClock, this
+from bizcode import Business, InvalidQuery, ManualClock, this
 from bizcode.plan.condition import same
 
 NOW = datetime(2024, 4, 2, 12, tzinfo=UTC)
@@ -382,3 +382,17 @@ def test_every_shape_answers_the_same_after_everything_is_sealed_and_merged(orac
         else:
             assert one == other
     assert biz.doctor().ok
+
+
+def test_an_object_is_refused_as_a_group_before_and_after_it_is_sealed(biz):
+    biz.track.A(addr={"city": "B"})
+    biz.track.A(addr="text")
+    for _ in range(2):
+        with pytest.raises(InvalidQuery, match=r"addr\.name"):
+            biz.track.A.count().by("addr").run()
+        with pytest.raises(InvalidQuery, match=r"addr\.name"):
+            biz.track.A.unique("addr").run()
+        assert biz.track.A.count().by("addr.city").run() == {"B": 1, None: 1}
+        assert biz.track.A.where(addr__exists=True).count().run() == 2
+        assert biz.track.A.where(addr__contains="e").count().run() == 1
+        biz.store.segments.seal()

@@ -210,7 +210,8 @@ class Session:
                 [],
                 "rest",
             )
-            known = self.engine._rest[key] = frozenset(found[path])
+            types = frozenset("json" if type == "object" else type for type in found[path])
+            known = self.engine._rest[key] = types
         return known
 
     def files(self, segments: Sequence[Segment]) -> str:

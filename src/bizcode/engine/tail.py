@@ -253,7 +253,7 @@ _TYPES = {
     "DOUBLE": "double",
     "BOOLEAN": "bool",
     "ARRAY": "json",
-    "OBJECT": "json",
+    "OBJECT": "object",
     "NULL": "null",
 }
 
@@ -264,7 +264,7 @@ _PYTHON = {
     float: "double",
     bool: "bool",
     list: "json",
-    dict: "json",
+    dict: "object",
     type(None): "null",
 }
 

@@ -1,7 +1,7 @@
 """How one field is read from one piece of the records: typed columns of sealed files, or JSON of the tail.
 
 A piece knows for each path which JSON types occur in it, so an expression names only what can be there.
-Types: "bool", "int", "double", "text", "json" (lists and objects), "null".
+Types: "bool", "int", "double", "text", "json" (lists and objects), "null"; what is unsealed also tells "object".
 """
 
 from __future__ import annotations
@@ -72,6 +72,11 @@ def _json_typed(column: str, path: tuple[str, ...], type: str) -> str:
     return f"CASE WHEN json_type({column}, {where}) IN ({names}) THEN {value} END"
 
 
+def _of_objects(path: tuple[str, ...]) -> InvalidQuery:
+    name = ".".join(path)
+    return InvalidQuery(f"{name} holds objects: name one of their fields, like {name}.name")
+
+
 @dataclass(frozen=True, slots=True)
 class JsonPiece:
     """Unsealed records, whose properties are JSON text in the column `data`."""
@@ -81,13 +86,16 @@ class JsonPiece:
     owns: dict[str, str] = field(default_factory=dict)
 
     def types(self, path: tuple[str, ...]) -> frozenset[str]:
-        return self.known[path]
+        found = self.known[path]
+        return found | {"json"} if "object" in found else found
 
     def typed(self, path: tuple[str, ...], type: str) -> str:
+        if type == "json" and "object" in self.known[path]:
+            raise _of_objects(path)  # as when it is sealed, and its fields are columns
         return _json_typed(self.column, path, type)
 
     def lists(self, path: tuple[str, ...]) -> str:
-        return self.typed(path, "json")
+        return _json_typed(self.column, path, "json")
 
     def exists(self, path: tuple[str, ...]) -> str:
         return f"coalesce(json_type({self.column}, {pointer(path)}) <> 'NULL', FALSE)"
@@ -117,9 +125,7 @@ class ColumnPiece:
 
     def typed(self, path: tuple[str, ...], type: str) -> str:
         if type == "json" and self.children.get(path):
-            raise InvalidQuery(
-                f"{'.'.join(path)} holds objects: name one of their fields, like {'.'.join(path)}.name"
-            )
+            raise _of_objects(path)
         return self._stored(path, type)
 
     def lists(self, path: tuple[str, ...]) -> str:
