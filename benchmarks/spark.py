@@ -1,6 +1,6 @@
 """Questions put to Spark beside the same questions in hand-written Spark SQL, over the same files, in one run.
 
-    python -m benchmarks.spark [--events N] [--repeat N] [--engine local[2]]
+    python -m benchmarks.spark [--events N] [--repeat N] [--engine local[2]] [--only funnel]
 
 Both go to one Spark. Raw reads the same Parquet files with the schema given, its views made before the clock starts;
 what it measures is Spark alone. Ours resolves the range, follows the log, finds the files in the catalog, translates
@@ -88,6 +88,7 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=2_000_000)
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--engine", default="local[2]")
+    parser.add_argument("--only", default="", help="questions with this in their name")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bizcode-bench-") as place:
         directory = Path(place) / "acme"
@@ -104,6 +105,8 @@ def main() -> None:
             print(f"{given.events:,} events, {given.engine}; seconds, median of {given.repeat}\n")
             print("| | raw Spark SQL | bizcode | raw / bizcode |\n|---|---|---|---|")
             for title, (make, sql) in QUESTIONS.items():
+                if given.only not in title:
+                    continue
                 ours = make(biz)
                 pairs = [
                     (timed(lambda sql=sql: spark.sql(sql).collect()), timed(ours.run))
