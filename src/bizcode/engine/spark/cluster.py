@@ -37,8 +37,9 @@ _shared: dict[str, list[Any]] = {}
 def check_address(address: Any) -> str:
     """An address as `engine=` takes it. Raises InvalidValue, StorageError where the extra isn't installed.
 
-    >>> check_address("local[2]")
-    'local[2]'
+    >>> check_address("http://host")  # doctest: +IGNORE_EXCEPTION_DETAIL
+    Traceback (most recent call last):
+    bizcode.errors.InvalidValue: engine= takes "spark", "spark://host:7077", "sc://host:15002" or "local[2]"
     """
     parts = urlsplit(address) if isinstance(address, str) else urlsplit("")
     known = isinstance(address, str) and (address == "spark" or _LOCAL.fullmatch(address) is not None)
