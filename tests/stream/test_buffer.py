@@ -17,7 +17,7 @@ KEPT = {
 
 
 @pytest.fixture
-def shop():
+def biz():
     with Business(":memory:", clock=ManualClock(START), worker=False) as biz:
         yield biz
 
@@ -30,44 +30,44 @@ def write(biz, count, **more):
 
 @pytest.mark.parametrize("sealed", [False, True])
 @pytest.mark.parametrize("overflow", KEPT)
-def test_it_bounds_what_waits_of_what_comes_to_it_over_many_batches(shop, overflow, sealed):
+def test_it_bounds_what_waits_of_what_comes_to_it_over_many_batches(biz, overflow, sealed):
     seen = []
-    evens = shop.stream.track.P.filter(lambda e: e.n % 2 == 0)
+    evens = biz.stream.track.P.filter(lambda e: e.n % 2 == 0)
     evens.buffer(2_500, overflow=overflow).to(lambda e: seen.append(e.n)).named("slow").start()
-    write(shop, 10_000)
+    write(biz, 10_000)
     if sealed:
-        shop.store.segments.seal()
-    shop.drain()
+        biz.store.segments.seal()
+    biz.drain()
     assert seen == list(KEPT[overflow])
     assert len(evens.buffer(1, overflow).run().run()) == 5_000
 
 
-def test_windows_before_it_lose_nothing(shop):
+def test_windows_before_it_lose_nothing(biz):
     seen = []
-    counted = shop.stream.track.P.key_by("k").window.tumbling("1m").aggregate(n=shop.count())
+    counted = biz.stream.track.P.key_by("k").window.tumbling("1m").aggregate(n=biz.count())
     counted.buffer(2).to(lambda e: seen.append((e.k, e.n))).named("slow").start()
     for key in "abc":
-        write(shop, 50, k=key)
-    shop.drain()
-    shop.store.clock.advance("5m")
-    shop.drain()
+        write(biz, 50, k=key)
+    biz.drain()
+    biz.store.clock.advance("5m")
+    biz.drain()
     assert seen == [("b", 50), ("c", 50)]
 
 
-def test_windows_after_it_hold_what_passed(shop):
-    passed = shop.stream.track.P.filter(this.n >= 0).buffer(10, overflow="drop_newest").key_by("k")
-    passed.window.tumbling("1m").aggregate(n=shop.count()).to.measure.n(value="n").named("n").start()
-    write(shop, 50, k="a")
-    shop.drain()
-    shop.store.clock.advance("5m")
-    shop.drain()
-    assert shop.measure.n.sum().run() == 10
+def test_windows_after_it_hold_what_passed(biz):
+    passed = biz.stream.track.P.filter(this.n >= 0).buffer(10, overflow="drop_newest").key_by("k")
+    passed.window.tumbling("1m").aggregate(n=biz.count()).to.measure.n(value="n").named("n").start()
+    write(biz, 50, k="a")
+    biz.drain()
+    biz.store.clock.advance("5m")
+    biz.drain()
+    assert biz.measure.n.sum().run() == 10
 
 
-def test_what_waits_and_is_retracted_does_not_pass(shop):
+def test_what_waits_and_is_retracted_does_not_pass(biz):
     seen = []
-    shop.stream.track.P.buffer(5).to(lambda e: seen.append(e.n)).named("slow").start()
-    records = [shop.track.P(n=n) for n in range(3)]
-    shop.retract(records[1].id)
-    shop.drain()
+    biz.stream.track.P.buffer(5).to(lambda e: seen.append(e.n)).named("slow").start()
+    records = [biz.track.P(n=n) for n in range(3)]
+    biz.retract(records[1].id)
+    biz.drain()
     assert seen == [0, 2]
