@@ -29,3 +29,17 @@ def test_importing_bizcode_imports_nothing_heavy():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=SOURCE.parent
     )
     assert found.stdout.strip() == "[]"
+
+
+def test_a_first_question_over_sealed_records_imports_no_pyarrow(tmp_path):
+    with bizcode.Business(tmp_path / "a", worker=False) as biz:
+        biz.track.A(v=1)
+        biz.store.segments.seal()
+    code = (
+        "import sys; from bizcode import Business; "
+        f"print(Business({str(tmp_path / 'a')!r}, worker=False).track.A.count().run(), 'pyarrow' in sys.modules)"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=SOURCE.parent
+    )
+    assert found.stdout.split() == ["1", "False"]

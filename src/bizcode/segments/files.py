@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -89,8 +90,6 @@ def checksum(path: Path) -> str:
 @contextmanager
 def explained(what: str, directory: str) -> Iterator[None]:
     """Turn the system's errors inside into a StorageError that says what failed and why."""
-    import pyarrow as pa
-
     try:
         yield
     except OSError as error:
@@ -103,7 +102,11 @@ def explained(what: str, directory: str) -> Iterator[None]:
             errno.EPERM: f"{directory} may not be written",
         }.get(error.errno or _arrow_errno(error), str(error).splitlines()[0] if str(error) else repr(error))
         raise StorageError(f"{what} failed: {reason}; nothing was changed") from error
-    except pa.ArrowException as error:
+    except Exception as error:
+        # Where pyarrow was never imported, none of its errors can have been raised: a first question needs it not.
+        pyarrow = sys.modules.get("pyarrow")
+        if pyarrow is None or not isinstance(error, pyarrow.ArrowException):
+            raise
         raise StorageError(f"{what} failed: {str(error).splitlines()[0]}; nothing was changed") from error
 
 
