@@ -159,6 +159,19 @@ def test_the_range_before():
     assert previous("2024-03-10", "2024-03-13") == ["2024-03-07T00:00", "2024-03-10T00:00"]
 
 
+def test_a_duration_back_ends_now_and_has_the_instant_itself():
+    now = at("2024-03-15T12:00")
+    found = when.resolve_range("7d", None, now, UTC_ZONE)
+    assert found.bounds == (at("2024-03-08T12:00"), now + 1)
+    assert found.end(now) - found.since == 7 * 86_400_000_000
+    assert when.resolve_range(timedelta(days=7), None, now, UTC_ZONE) == found
+    given = when.resolve_range("7d", "2024-03-20", now, UTC_ZONE)
+    assert given.bounds == (at("2024-03-08T12:00"), at("2024-03-20"))
+    assert not given.to_now
+    for since in ("today", "2024-03-01", None):
+        assert when.resolve_range(since, None, now, UTC_ZONE).until is None
+
+
 def test_calendar_periods_begin_in_the_business_timezone():
     now = at("2024-03-31T12:00", BERLIN)
     starts = {

@@ -249,17 +249,23 @@ def shift(us: int, length: Duration, tz: ZoneInfo, back: bool = False) -> int:
 @dataclass(frozen=True, slots=True)
 class Range:
     """A half-open range [since, until); None is open. `form` says how its start was given:
-    "rolling" (a duration), "calendar" (the running period `unit`), "absolute" or "all"."""
+    "rolling" (a duration), "calendar" (the running period `unit`), "absolute" or "all". A rolling range to
+    which no end was given is `to_now`: what is stamped this very instant is its last."""
 
     since: int | None
     until: int | None
     form: str
     unit: str | None = None
     length: Duration | None = None
+    to_now: bool = False
 
     @property
     def bounds(self) -> tuple[int | None, int | None]:
         return self.since, self.until
+
+    def end(self, now: int) -> int:
+        """Where its time ends, for what is measured by its length: now, unless an end was given."""
+        return now if self.until is None or self.to_now else self.until
 
 
 def resolve_range(since: Any, until: Any, now: int, tz: ZoneInfo) -> Range:
@@ -267,7 +273,8 @@ def resolve_range(since: Any, until: Any, now: int, tz: ZoneInfo) -> Range:
 
     Args:
         since: None, an instant, a duration back from now, "today", "week", "month", "quarter", "year".
-        until: None, or the same forms (a period means its start).
+        until: None, or the same forms (a period means its start). Without it a duration back from now ends now,
+            what is stamped this very instant included, and every other range is open.
     Raises:
         InvalidTime: neither; or an end before the start.
     """
@@ -277,7 +284,8 @@ def resolve_range(since: Any, until: Any, now: int, tz: ZoneInfo) -> Range:
         raise InvalidTime(
             f"the range ends ({to_datetime(end, tz).isoformat()}) before it starts ({to_datetime(start, tz).isoformat()})"
         )
-    return Range(start, end, form, unit, length)
+    to_now = form == "rolling" and end is None
+    return Range(start, now + 1 if to_now else end, form, unit, length, to_now)
 
 
 def _edge(value: Any, now: int, tz: ZoneInfo) -> tuple[int | None, str, str | None, Duration | None]:
@@ -320,9 +328,9 @@ def previous(range_: Range, now: int, tz: ZoneInfo, kind: str = "prev") -> Range
     """
     if range_.since is None:
         raise InvalidTime("a comparison needs a range: say since when")
-    end = now if range_.until is None else range_.until
+    end = range_.end(now)
     if kind == "prev" and range_.form != "calendar":
-        if range_.length is not None and range_.until is None and range_.length.months:
+        if range_.to_now and range_.length is not None and range_.length.months:
             return Range(shift(range_.since, range_.length, tz, back=True), range_.since, "absolute")
         return Range(2 * range_.since - end, range_.since, "absolute")
     if kind == "prev":

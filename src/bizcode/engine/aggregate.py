@@ -263,11 +263,11 @@ def number(value: Any) -> Any:
 
 def _rate_range(session: Session, query: Aggregate, first: int | None = None) -> tuple[int, int]:
     """The range's ends; `first` is the time of the earliest sample, if it was deleted since."""
-    low, high = extent(session, query)
-    if first is not None and session.range(query.select).bounds[0] is None:
+    low, _ = extent(session, query)
+    range_ = session.range(query.select)
+    if first is not None and range_.since is None:
         low = min(low, first)
-    _, until = session.range(query.select).bounds
-    return low, session.now if until is None else min(high, until)
+    return low, range_.end(session.now)
 
 
 def _rate(session: Session, query: Aggregate, value: Any, low: int, high: int) -> float | None:
@@ -396,7 +396,7 @@ def _bucket_rate(session: Session, query: Aggregate, start: Any, value: Any) -> 
     assert unit is not None
     low = when.instant(start, session.tz)
     high = when.next_bucket(low, unit.name, session.tz)
-    first, last = session.range(query.select).bounds
-    low = low if first is None else max(low, first)
-    high = min(high, session.now if last is None else last)
+    range_ = session.range(query.select)
+    low = low if range_.since is None else max(low, range_.since)
+    high = min(high, range_.end(session.now))
     return _rate(session, query, value, low, max(high, low))

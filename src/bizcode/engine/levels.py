@@ -90,6 +90,8 @@ class Levels:
         gone = since is not None and (low is None or low < since)
         if low is not None and high is not None and low >= high:
             return None
+        if high is not None and high > self._newest() and (since is None or high >= since):
+            high = None  # nothing lies beyond it: the running buckets are whole ones
         found = levels(self.rollup, self.query, self.session.tz.key)
         if not gone and (
             not found or self.query.operation in ("median", "percentile") or self._behind() > LAG
@@ -105,6 +107,15 @@ class Levels:
             self.pieces = [Piece(RAW, since, high)]
             self._edge_only = True
         return self if self._edge_only or any(p.source != RAW for p in self.pieces) else None
+
+    def _newest(self) -> int:
+        """No sample that is kept is newer."""
+        name, view = self.rollup.name, self.session.view
+        times = [segment.max_time for segment in view.catalog.of(MEASURE, name)]
+        times += [row.time for row in self.session.pending]
+        if (MEASURE, name) in view.names:
+            times.append(view.names[MEASURE, name][2])
+        return max(times, default=-_END)
 
     def _deleted(self, piece: Piece) -> bool:
         since = self.state.complete.get(RAW)

@@ -60,6 +60,8 @@ class Source:
     piece: Piece
     retracted: frozenset[int]
     unsealed: bool = False
+    newest: int | None = None
+    """No record of it is later; None: not known."""
 
 
 class _TailPiece(JsonPiece):
@@ -164,7 +166,7 @@ def _sealed(
         if len(segments) > 1
         else f"read_parquet([{files}], hive_partitioning = false)"
     )
-    return Source(kind, name, table, (), piece, retracted)
+    return Source(kind, name, table, (), piece, retracted, newest=max(s.max_time for s in segments))
 
 
 def _lists_value(segments: list[Segment]) -> bool:
@@ -236,7 +238,7 @@ def build(
         where = list(source.filters)
         if low is not None:
             where.append(f"timestamp >= {instant(low)}")
-        if high is not None:
+        if high is not None and (source.newest is None or source.newest >= high):
             where.append(f"timestamp < {instant(high)}")
         condition = predicates.predicate(select.where, source.piece, parameters)
         if condition != "TRUE":

@@ -160,7 +160,8 @@ class AnomaliesQuery(Selection, Query[list[Anomaly]]):
                 whole = start if start == low else when.next_bucket(start, self.unit, session.tz)
                 if high is not None and whole >= high:
                     return []
-                select = replace(select, since=when.to_datetime(whole))
+                until = None if high is None else when.to_datetime(high)
+                select = replace(select, since=when.to_datetime(whole), until=until)
             found: dict[Any, Any] = aggregate(
                 session, Aggregate(select=select, operation=self.operation, by=by)
             )

@@ -42,8 +42,8 @@ class Selection:
         return self._with(self.select.and_where(conditions(conditions_, properties, self.engine.tz)))
 
     def since(self, start: Any) -> Self:
-        """Only records from then on: an instant, a duration back from now ("7d"), or the running
-        "today", "week", "month", "quarter", "year". Raises InvalidTime."""
+        """Only records from then on: an instant, a duration back from now ("7d": up to now, where no `until` is
+        given), or the running "today", "week", "month", "quarter", "year". Raises InvalidTime."""
         _check(start, None, self.engine)
         return self._with(replace(self.select, since=start))
 
