@@ -87,6 +87,8 @@ class Writer:
             None
         )
         """Set by the experiments: (experiment, variant, user, properties) -> what the event carries."""
+        self.arrivals: dict[tuple[str, str], int] = {}
+        """When this process last wrote a record of a kind and name with a time of its own (`at=`)."""
         self.written: Callable[[int], None] = lambda count: None
         """Told after each commit how many records were written; the store's upkeep hangs here."""
         log.before_append = self._guard
@@ -123,7 +125,10 @@ class Writer:
     ) -> tuple[Draft, dict[str, Any]]:
         """A checked draft and its properties as a plain dict. Raises InvalidValue, InvalidTime, NotFound."""
         plain, text = values.encode(data, self.tz)
-        time = self.clock.now() if at is None else when.instant(at, self.tz)
+        time = now = self.clock.now()
+        if at is not None:
+            time = when.instant(at, self.tz)
+            self.arrivals[kind, name] = now
         if id is not None:
             id = check_id(id)
         user = self.user_of(plain) if user is None else check_user(user)

@@ -191,6 +191,29 @@ def test_a_retracted_record_leaves_the_open_window(shop):
     assert biz.measure.total.sum().run() == 7
 
 
+@pytest.mark.parametrize("vectorised", [False, True])
+def test_a_source_is_idle_when_nothing_came_though_what_came_is_of_an_earlier_time(shop, vectorised):
+    biz, clock = shop
+    got = []
+    orders = biz.stream.track.Order if vectorised else biz.stream.track.Order.map(lambda e: e)
+    orders.window.tumbling("10m").aggregate(n=biz.count()).to(lambda e: got.append(e.n)).named("n").start()
+    start = clock.now()
+    clock.advance("10h")
+    for part in (range(60), range(60, 120)):
+        biz.track.batch(
+            [
+                {"event": "Order", "data": {"n": n}, "at": start / 1e6 + 60 + 3 * n}
+                for n in part
+                for _ in range(40)
+            ]
+        )
+        biz.drain()
+    assert got == []
+    clock.advance("61s")
+    biz.drain()
+    assert sum(got) == 120 * 40
+
+
 def test_days_follow_the_business_calendar(tmp_path):
     clock = ManualClock("2024-03-29T00:00:00Z")
     got = []

@@ -61,6 +61,10 @@ class Pattern:
             and (self.test is None or self.test(row))
         )
 
+    def may_want(self, kind: str, name: str) -> bool:
+        """Whether a record of that kind and name can be wanted."""
+        return kind in self.kinds and (self.names is None or name in self.names)
+
 
 class Stopped(Exception):
     """The process is told to stop while a function is waited for: the batch is taken again later."""

@@ -126,17 +126,19 @@ class Runtime:
             return min(side.watermark for side in self._sides)
         return self._mark
 
-    def seen(self, time: int, earliest: int | None = None) -> None:
-        """Something with that time came (and others, the earliest of them with that one)."""
+    def seen(self, time: int, earliest: int | None = None, arrived: int | None = None) -> None:
+        """Something with that time came (and others, the earliest of them with that one); `arrived`: when such
+        a one was last written here with a time of its own."""
         moved = time - self.options.out_of_order
         if moved > self._mark:
             self._mark = moved
-        # When it arrived is not recorded. Its own time is taken for it, so that elements found only after a
-        # pause don't count as new; what is older than the stream (a backfill) or ahead of the clock arrived now.
+        # When it arrived is not recorded, but for what this process gave a time of its own. Else its own time is
+        # taken for it, so that elements found only after a pause don't count as new; what is older than the
+        # stream (a backfill) or ahead of the clock arrived now.
         now = self.store.now()
         usual = self._begun <= (time if earliest is None else earliest) and time <= now
         last = self._begun if self._at is None else self._at
-        self._at = max(last, time) if usual else now
+        self._at = max(last, time, arrived or time) if usual else now
         self._moved = True
 
     def reach(self, watermark: int) -> None:
@@ -209,7 +211,7 @@ class Runtime:
         if self._sides or not self.pipeline.source.pattern.wants(row):
             return
         self.flow(self.element(row), 0)
-        self.seen(row.time)
+        self.seen(row.time, arrived=self.store.writer.arrivals.get((row.kind, row.name)))
 
     def element(self, row: Stored) -> Element:
         """A record as it enters the pipeline."""

@@ -86,7 +86,9 @@ class Vectorised:
             self._fire(mark)
             runtime.flow(row[1], 0)
         last = int(marks[-1])
-        runtime.seen(int(found.times.max()), int(found.times.min()))
+        pattern, arrivals = runtime.pipeline.source.pattern, runtime.store.writer.arrivals
+        arrived = max((at for name, at in list(arrivals.items()) if pattern.may_want(*name)), default=None)
+        runtime.seen(int(found.times.max()), int(found.times.min()), arrived)
         runtime.reach(last)
         self._fire(last)
 
