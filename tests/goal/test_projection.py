@@ -135,3 +135,19 @@ def test_progress_draws_itself(tmp_path, clock):
         biz.track.A()
         biz.goal.all().progress().plot().save(tmp_path / "goals.svg")
         assert "<svg" in (tmp_path / "goals.svg").read_text()
+
+
+@pytest.mark.parametrize("size", [1e200, 1e300, 1.7e308])
+@pytest.mark.parametrize("operation", ["sum", "avg", "current", "median"])
+def test_numbers_beyond_what_doubles_add_up_leave_a_goal_readable(operation, size):
+    clock = ManualClock("2024-01-01T12:00:00")
+    with Business(":memory:", clock=clock, worker=False) as biz:
+        target = getattr(biz.measure.x, operation)().reach(1e100)
+        biz.goal.define("x", target=target, by="2024-06-30")
+        for day in range(8):
+            biz.measure.x(size * (1 + day % 2 / 2) if size < 1e308 else size)
+            clock.advance("1d")
+        found = biz.goal("x").progress().run()
+        assert found.achieved
+        assert found.projected is None or found.projected > 1e199
+        assert len(biz.goal("x").history().run()) == 9

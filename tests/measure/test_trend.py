@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from bizcode import Business, ManualClock
+from bizcode.measure.trend import Trend
 
 NOW = datetime(2024, 6, 30, tzinfo=UTC)
 
@@ -78,3 +79,10 @@ def test_the_latest_before_an_instant_whatever_the_files_hold(biz, clock, until)
     later = [r for r in biz.measure.x.events().run() if r not in rows]
     first = min(later, key=lambda r: (r.timestamp, r.position))
     assert biz.measure.x.first().since(until).run() == first.value
+
+
+def test_numbers_whose_squares_leave_the_range_of_doubles_have_no_line(biz, clock):
+    for n in range(5):
+        biz.measure.x(1e200 * n)
+        clock.advance("1d")
+    assert biz.measure.x.trend().run() == Trend(None, "flat", None, None)

@@ -30,3 +30,11 @@ def test_a_limit_keeps_the_first_groups_with_both_their_numbers(turned, limit, o
 def test_a_limit_on_buckets_keeps_each_beside_its_own(turned):
     whole = turned.track.Sale.count().since("7d").by("day").vs("prev")
     assert whole.limit(3).run() == dict(itertools.islice(whole.run().items(), 3))
+
+
+def test_a_change_between_numbers_that_left_the_range_of_doubles_is_not_told(biz, clock):
+    for _ in range(2):
+        biz.track.batch([{"event": "Sale", "data": {"x": 1.7e308}}] * 2)
+        clock.advance("7d")
+    found = biz.track.Sale.sum("x").since("7d").vs("prev").run()
+    assert (found.current, found.change, found.percent) == (float("inf"), None, None)

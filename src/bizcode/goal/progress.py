@@ -14,7 +14,7 @@ from ..engine.relation import VALUE, Column
 from ..errors import InvalidQuery
 from ..plan.sql import Parameters
 from ..query import AggregateQuery
-from ..stats.line import Line
+from ..stats.line import LARGEST, Line
 from .reach import Reach, cumulative, evaluate
 
 if TYPE_CHECKING:
@@ -177,13 +177,16 @@ def _status(
 def _project(
     store: Store, target: Reach, start: int, deadline: int, now: int, current: Any, at: int | None
 ) -> tuple[float, tuple[float, float] | None, float | None] | None:
-    """(value at the deadline, its 80 % interval, the probability of meeting the target)."""
+    """(value at the deadline, its 80 % interval, the probability of meeting the target); None where nothing can
+    be told, as of numbers that leave the range of doubles."""
     if now >= deadline:
         return None if current is None else (float(current), None, None)
     if cumulative(target):
         return _along_rate(store, target, start, deadline, now, current)
     points = _points(store, target, start, now)
     line = Line.of([((t - start) / DAY, float(v)) for t, v in points])
+    if points and not line.n:
+        return None
     x = (deadline - start) / DAY
     if line.slope is None:
         return None if current is None or not points else (float(current), None, None)
@@ -209,12 +212,14 @@ def _along_rate(
     gained = (current or 0) - base
     left = (deadline - now) / DAY
     projected = float((current or 0) + gained / elapsed * left)
+    if not math.isfinite(projected):
+        return None
     whole = int(elapsed)
     if whole < 2:
         return projected, None, None
     steps, stride = _grown(store, query, begin, now, whole)
     left /= stride
-    if len(steps) < 2:
+    if len(steps) < 2 or not all(abs(step) <= LARGEST for step in steps):
         return projected, None, None
     mean = sum(steps) / len(steps)
     variance = sum((step - mean) ** 2 for step in steps) / (len(steps) - 1)

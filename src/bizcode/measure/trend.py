@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from .. import when
@@ -93,8 +94,9 @@ class TrendQuery(Selection, Query[Trend]):
             f"SELECT count(*), avg({days}), avg({value}), regr_sxx({value}, {days}), "
             f"regr_sxy({value}, {days}), regr_syy({value}, {days}) FROM ({relation.sql})"
         )
-        row = session.fetch(sql, parameters)[0]
-        return Line(row[0], *(value or 0.0 for value in row[1:]))
+        row = [value or 0.0 for value in session.fetch(sql, parameters)[0]]
+        # Of numbers whose squares leave the range of doubles no line can be told.
+        return Line(int(row[0]), *row[1:]) if all(map(isfinite, row)) else Line()
 
 
 @dataclass(frozen=True, slots=True)

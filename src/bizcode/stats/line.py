@@ -9,7 +9,10 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["Line"]
+__all__ = ["LARGEST", "Line"]
+
+LARGEST = 1e140
+"""Beyond it the squares of numbers, added up, leave the range of doubles: no line can be told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +33,10 @@ class Line:
 
     @staticmethod
     def of(points: Iterable[tuple[float, float]]) -> Line:
-        """The statistics of some points, x and y means and centred sums."""
+        """The statistics of some points, x and y means and centred sums; of none where a y is beyond LARGEST."""
         found = list(points)
         n = len(found)
-        if not n:
+        if not n or not all(abs(y) <= LARGEST for _, y in found):
             return Line()
         mx = math.fsum(p[0] for p in found) / n
         my = math.fsum(p[1] for p in found) / n
@@ -76,7 +79,7 @@ class Line:
         """The share of y's variance that the line explains; 0.0 where y is constant."""
         if self.slope is None:
             return None
-        return 0.0 if self.yy == 0 else min(1.0, self.xy**2 / (self.xx * self.yy))
+        return 0.0 if self.yy == 0 else min(1.0, self.xy / self.xx * (self.xy / self.yy))
 
     def _residual(self) -> float:
         """The residual variance; 0 where rounding alone is left."""
