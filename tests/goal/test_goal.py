@@ -170,3 +170,45 @@ def test_refusals(year):
         biz.track.A.count().reach("many")
     with pytest.raises(NotFound):
         biz.goal("none").progress().run()
+
+
+def test_what_is_done_to_a_goal_in_a_transaction_is_done_at_its_end_or_not_at_all(year):
+    biz, _ = year
+    biz.goal.define("kept", target=biz.measure.revenue.sum().reach(100))
+
+    def change(fails):
+        biz.goal.define("new", target=biz.measure.revenue.sum().reach(10))
+        biz.measure.revenue(10)
+        assert biz.goal("new").progress().run().achieved
+        biz.goal("kept").archive()
+        assert [p.name for p in biz.goal.all().progress()] == ["new"]
+        biz.goal("kept").delete()
+        with pytest.raises(NotFound):
+            biz.goal("kept").progress().run()
+        assert not fails, "to be undone"
+
+    with pytest.raises(AssertionError, match="to be undone"), biz.do():
+        change(fails=True)
+    assert [(goal.name, goal.state) for goal in biz.goal.list()] == [("kept", "active")]
+    with pytest.raises(NotFound):
+        biz.goal("new").progress().run()
+    with biz.do():
+        change(fails=False)
+    assert [goal.name for goal in biz.goal.list()] == ["new"]
+
+
+def test_history_goes_back_to_the_definition_however_long_ago(year):
+    biz, clock = year
+    biz.goal.define("old", target=biz.measure.revenue.sum().reach(100), by="2024-01-10")
+    biz.measure.revenue(5)
+    clock.set("2025-07-01")
+    points = biz.goal("old").history().run()
+    assert len(points) == 366 + 181 + 1
+    assert str(points[0].date) == "2024-01-01"
+    assert {point.value for point in points} == {5}
+
+
+def test_an_alert_on_a_goal_that_is_not_there_is_refused(year):
+    biz, _ = year
+    with pytest.raises(NotFound):
+        biz.goal("nothing").alert(when="missed", notify=print)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import AlreadyExists, Conflict, NotFound
 from ..record import SYSTEM
+from ..room import Room, within
 from .book import effective
 from .definition import SPACE, Definition, State
 from .exposure import DEFINED
@@ -28,28 +28,10 @@ FROM = {
 _STEP = {"running": "started", "paused": "paused", "stopped": "stopped", "graduated": "graduated"}
 
 
-class _Room:
-    """State reads and writes of one step, in the open `biz.do` or in a transaction of its own."""
-
-    def __init__(self, store: Store, holder: Any, append: Callable[[Any], Any]) -> None:
-        self.store = store
-        self.get = holder.get
-        self.put = holder.put
-        self.append = append
-
-
-def _within(store: Store, step: Callable[[_Room], Any]) -> Any:
-    unit = store.unit()
-    if unit is not None:
-        return step(_Room(store, unit, lambda draft: store.writer.write(*draft)))
-    with store.log.transaction() as tx:
-        return step(_Room(store, tx, lambda draft: tx.append([draft[0]])))
-
-
 def create(store: Store, definition: Definition, autostart: bool) -> bool:
     """Keep a definition; False if it was there. Raises AlreadyExists for something else under its name."""
 
-    def step(room: _Room) -> bool:
+    def step(room: Room) -> bool:
         kept = room.get(SPACE, definition.name)
         if kept is not None:
             known = State.decode(kept).spec
@@ -71,7 +53,7 @@ def create(store: Store, definition: Definition, autostart: bool) -> bool:
         room.put(SPACE, definition.name, state.encode())
         return True
 
-    return _within(store, step)
+    return within(store, step)
 
 
 def _status(store: Store, name: str, before: str, state: State) -> Any:
@@ -93,7 +75,7 @@ def change(
         NotFound: no such experiment. Conflict: the step can't be taken from where it stands.
     """
 
-    def step(room: _Room) -> bool:
+    def step(room: Room) -> bool:
         kept = room.get(SPACE, name)
         if kept is None:
             raise NotFound(f"there is no experiment {name!r}")
@@ -105,8 +87,8 @@ def change(
                 return False
         elif state.status not in FROM[status]:
             raise Conflict(
-                f"experiment {name!r} is {state.status} and can't be {_STEP[status]}: that needs "
-                f"{' or '.join(FROM[status])}"
+                f"experiment {name!r} can't go from {state.status} to {status}: it can be {_STEP[status]} "
+                f"only when {' or '.join(FROM[status])}"
             )
         fresh = replace(state, status=status)
         if status == "running" and state.started is None:
@@ -119,4 +101,4 @@ def change(
         room.put(SPACE, name, fresh.encode())
         return True
 
-    return _within(store, step)
+    return within(store, step)

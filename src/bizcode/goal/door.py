@@ -19,6 +19,8 @@ from ..errors import AlreadyExists, Conflict, InvalidQuery, NotFound
 from ..query import Lazy
 from ..query.selection import check_count
 from ..record import SYSTEM
+from ..room import Room, within
+from ..room import kept as kept_of
 from .alert import GoalAlert
 from .progress import STATUSES, GoalPoint, Progress, _day_ends, day_of, progress_at
 from .reach import Reach, check
@@ -77,16 +79,19 @@ class Goals:
             "state": "active",
             "defined": self._store.now(),
         }
-        with self._store.log.transaction() as tx:
-            kept = tx.get("define:goal", name)
+
+        def step(room: Room) -> None:
+            kept = room.get("define:goal", name)
             if kept is None:
-                self._write(tx, name, made, "defined")
+                self._write(room, name, made, "defined")
             else:
                 known = orjson.loads(kept)
                 if any(known[key] != made[key] for key in ("labels", "by", "owner")):
                     raise AlreadyExists(
                         f"the goal {name!r} is defined otherwise already: change it by .update()"
                     )
+
+        within(self._store, step)
         self._targets[name] = found
         return GoalDoor(self, name)
 
@@ -109,13 +114,14 @@ class Goals:
             raise InvalidTime(f"the deadline {by!r} has passed already")
         return deadline
 
-    def _write(self, tx: Any, name: str, made: dict[str, Any], what: str) -> None:
-        tx.put("define:goal", name, orjson.dumps(made))
-        draft, _ = self._store.writer.draft(SYSTEM, "goal", {"goal": name, "change": what, **made})
-        tx.append([draft])
+    def _write(self, room: Room, name: str, made: dict[str, Any], what: str) -> None:
+        room.put("define:goal", name, orjson.dumps(made))
+        room.append(self._store.writer.draft(SYSTEM, "goal", {"goal": name, "change": what, **made}))
 
-    def _kept(self, name: str, reader: Any = None) -> dict[str, Any]:
-        kept = (reader or self._store.log).get("define:goal", name)
+    def _kept(self, name: str, room: Room | None = None) -> dict[str, Any]:
+        unit = self._store.unit()
+        reader = room.get if room is not None else self._store.log.get if unit is None else unit.peek
+        kept = reader("define:goal", name)
         if kept is None:
             known = ", ".join(self._store.log.cached("define:goal")) or "none"
             raise NotFound(f"there is no goal {name!r}; defined are: {known}")
@@ -159,7 +165,7 @@ class Goals:
 
     def _list(self, status: str | None, owner: str | None) -> list[GoalInfo]:
         found = []
-        for name, kept in self._store.log.scan("define:goal"):
+        for name, kept in kept_of(self._store, "define:goal").items():
             made = orjson.loads(kept)
             if owner is not None and made["owner"] != owner:
                 continue
@@ -204,7 +210,7 @@ class AllGoals:
         def run() -> list[Progress]:
             names = [
                 name
-                for name, kept in goals._store.log.scan("define:goal")
+                for name, kept in kept_of(goals._store, "define:goal").items()
                 if orjson.loads(kept)["state"] == "active"
             ]
             return [goals._progress(name) for name in names if goals._known(name) is not None]
@@ -270,8 +276,9 @@ class GoalDoor:
         deadline = goals._deadline(by, self.name) if by is not None else None
         if owner is not None:
             values.name(owner, "an owner")
-        with goals._store.log.transaction() as tx:
-            made = goals._kept(self.name, tx)
+
+        def step(room: Room) -> None:
+            made = goals._kept(self.name, room)
             if found is not None:
                 made |= {
                     "labels": [r.label for r in found],
@@ -282,7 +289,9 @@ class GoalDoor:
                 made["by"] = deadline
             if owner is not None:
                 made["owner"] = owner
-            goals._write(tx, self.name, made, "updated")
+            goals._write(room, self.name, made, "updated")
+
+        within(goals._store, step)
         if found is not None:
             goals._targets[self.name] = found
         return self
@@ -297,33 +306,40 @@ class GoalDoor:
 
     def _turn(self, before: str, after: str) -> GoalDoor:
         goals = self._goals
-        with goals._store.log.transaction() as tx:
-            made = goals._kept(self.name, tx)
+
+        def step(room: Room) -> None:
+            made = goals._kept(self.name, room)
             if made["state"] != before:
                 raise Conflict(f"the goal {self.name!r} is {made['state']} already")
-            goals._write(tx, self.name, {**made, "state": after}, after)
+            goals._write(room, self.name, {**made, "state": after}, after)
+
+        within(goals._store, step)
         return self
 
     def delete(self) -> None:
         """Remove it; the records of it stay. Raises NotFound."""
         goals = self._goals
-        goals._kept(self.name)
-        with goals._store.log.transaction() as tx:
-            tx.delete("define:goal", self.name)
-            tx.clear("goal-status", f"{self.name}:")
-            draft, _ = goals._store.writer.draft(SYSTEM, "goal", {"goal": self.name, "change": "deleted"})
-            tx.append([draft])
+
+        def step(room: Room) -> None:
+            goals._kept(self.name, room)
+            room.put("define:goal", self.name, None)
+            for status in STATUSES:
+                room.put("goal-status", f"{self.name}:{status}", None)
+            room.append(goals._store.writer.draft(SYSTEM, "goal", {"goal": self.name, "change": "deleted"}))
+
+        within(goals._store, step)
         goals._targets.pop(self.name, None)
         for status in STATUSES:
             goals._store.consumers.remove_ticker(f"goal:{self.name}:{status}")
 
     def alert(self, when: str, notify: Callable[[Progress], Any]) -> GoalAlert:
         """Call notify(progress) when the status becomes `when`, also if it is so at the first look; once per change.
-        Raises InvalidQuery for an unknown status."""
+        Raises InvalidQuery for an unknown status, NotFound for an unknown goal."""
         if when not in STATUSES:
             raise InvalidQuery(f"when= is one of {', '.join(STATUSES)}, not {when!r}")
         if not callable(notify):
             raise InvalidQuery(f"notify= is a function of the progress, not {notify!r}")
+        self._goals._kept(self.name)
         made = GoalAlert(self._goals, self.name, when, notify)
         self._goals._store.consumers.tickers(made)
         return made

@@ -29,6 +29,9 @@ _SHORT = 0.1
 _STEPS = 30
 """So many looks back at most: the spread of a sum's growth is that of steps of several days, where it is long."""
 
+_POINTS = 400
+"""A line through the values at days' ends is fitted to so many at most, evenly spread over all of them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
@@ -265,7 +268,9 @@ def _points(store: Store, target: Reach, start: int, now: int) -> list[tuple[int
                 sql = f"SELECT epoch_us(moment), x FROM ({relation.sql}) ORDER BY 1 DESC LIMIT 100000"
                 return [(t, v) for t, v in session.fetch(sql, parameters) if v is not None]
     points = []
-    for end in _day_ends(store, start, now):
+    ends = _day_ends(store, start, now)
+    stride = -(-len(ends) // _POINTS)
+    for end in ends[::-stride][::-1]:
         try:
             value = evaluate(query, end)
         except InvalidQuery:  # its samples were deleted, and no rollup keeps the number
@@ -278,7 +283,7 @@ def _points(store: Store, target: Reach, start: int, now: int) -> list[tuple[int
 def _day_ends(store: Store, start: int, now: int) -> list[int]:
     """The last microsecond of each day since the start; today's is now."""
     days = when.buckets(start, now + 1, "day", store.tz)
-    return [min(now, when.next_bucket(day, "day", store.tz) - 1) for day in days[-400:]]
+    return [min(now, when.next_bucket(day, "day", store.tz) - 1) for day in days]
 
 
 def day_of(us: int, store: Store) -> date:
