@@ -21,6 +21,29 @@ def test_contains_is_false_of_every_other_type(biz, wanted, sealed):
     assert found == sorted(e.n for e in biz.track.Seen.events().run() if asked.matches(e))
 
 
+@pytest.mark.parametrize("sealed", [False, True])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        this.a.in_([{"b": 5}]),
+        ~this.a.in_([{"b": 5}, 1, None]),
+        this.a.in_([[1.0, "one"], []]),
+        this.a == [1.0, "one"],
+        this.a.contains({"b": 1.0}),
+        this.a.contains([1]),
+    ],
+    ids=str,
+)
+def test_lists_and_objects_are_compared_by_value_wherever_they_stand(biz, asked, sealed):
+    rows = [*VALUES, {"b": {"c": 1}}, [[1], {"b": 1, "a": 2}], {"b": 5.0}]
+    biz.track.batch([{"event": "Seen", "data": {"n": n, "a": value}} for n, value in enumerate(rows)])
+    biz.track.Seen(n=99)
+    if sealed:
+        biz.compact()
+    found = sorted(event.n for event in biz.track.Seen.where(asked).events().run())
+    assert found == sorted(e.n for e in biz.track.Seen.events().run() if asked.matches(e))
+
+
 @pytest.mark.parametrize("wanted", [[1, "one"], [], [{"b": 1}], [2], {"b": 5}, {}, {"b": 6}])
 @pytest.mark.parametrize("sealed", [False, True])
 def test_equality_with_a_list_or_an_object_is_false_of_every_other_type(biz, wanted, sealed):

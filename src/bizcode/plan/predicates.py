@@ -30,9 +30,17 @@ def _python(condition: Condition) -> bool:
         return any(map(_python, condition.items))
     if isinstance(condition, Not):
         return _python(condition.item)
-    return isinstance(condition, Predicate) or (
-        isinstance(condition, Compare) and isinstance(condition.value, (Field, dict))
+    if not isinstance(condition, Compare):
+        return isinstance(condition, Predicate)
+    value = condition.value
+    return (
+        isinstance(value, Field) or _nested(value) or (isinstance(value, tuple) and any(map(_nested, value)))
     )
+
+
+def _nested(value: Any) -> bool:
+    """An object, whose fields lie in columns of their own, or a list, whose numbers have several spellings."""
+    return isinstance(value, (dict, list))
 
 
 def named(condition: Condition) -> bool:
@@ -140,7 +148,7 @@ def _on(piece: Piece, path: tuple[str, ...], operator: str, value: Any, paramete
     if operator in ("eq", "gt", "gte", "lt", "lte"):
         return _any(
             [
-                _test(_read(piece, path, type), _OPERATORS[operator], value, type, parameters)
+                _test(piece.typed(path, type), _OPERATORS[operator], value, type, parameters)
                 for type in _readings(value, operator)
                 if type in found
             ]
@@ -160,13 +168,9 @@ def _on(piece: Piece, path: tuple[str, ...], operator: str, value: Any, paramete
     if "text" in found and isinstance(value, str):
         function = {"contains": "contains", "startswith": "starts_with", "endswith": "ends_with"}[operator]
         parts.append(f"coalesce({function}({piece.typed(path, 'text')}, {parameters.add(value)}), FALSE)")
-    if operator == "contains" and "json" in found and not isinstance(value, (dict, list)):
+    if operator == "contains" and "json" in found:
         parts.append(_list_contains(piece.lists(path), value, parameters))
     return _any(parts)
-
-
-def _read(piece: Piece, path: tuple[str, ...], type: str) -> str:
-    return piece.lists(path) if type == "json" else piece.typed(path, type)
 
 
 def _in(piece: Piece, path: tuple[str, ...], value: Any, parameters: Parameters) -> list[str]:
@@ -210,17 +214,10 @@ def _readings(value: Any, operator: str) -> tuple[str, ...]:
         return ("int", "double")
     if kind == "bool":
         return ("bool",) if operator == "eq" else ()
-    if kind == "json":
-        return ("json",) if operator == "eq" else ()
-    return ("text",)
+    return ("text",) if kind == "text" else ()
 
 
 def _test(sql: str, operator: str, value: Any, type: str, parameters: Parameters) -> str:
-    if type == "json":
-        import orjson
-
-        wanted = parameters.add(orjson.dumps(value).decode())
-        return f"coalesce({sql} = {wanted}, FALSE)"
     if type in ("int", "double"):
         # An int column against 2.5 must not round the 2.5, and a double column takes a double.
         if type == "int" and isinstance(value, int):
