@@ -74,6 +74,77 @@ def test_the_python_sdk_asks_for_flags_and_gets_none(client):
     assert client.get_all_flags("u1") == {}
 
 
+@pytest.mark.parametrize("compression", ["gzip", "deflate", "none"])
+def test_the_python_sdk_captures_by_its_newer_protocol(url, key, shop, compression):
+    errors = []
+    client = Posthog(
+        key,
+        host=url,
+        capture_mode="v1",
+        capture_compression=compression,
+        flush_interval=0.05,
+        on_error=lambda error, _: errors.append(error),
+    )
+    client.capture("Signup", distinct_id="u1", properties={"plan": "pro", "$session_id": "s1"})
+    client.set(distinct_id="u1", properties={"city": "Berlin"})
+    client.capture("", distinct_id="u1", uuid="0190c2b4-0000-7000-8000-000000000009")
+    client.shutdown()
+    signup = events(shop, "Signup")[0]
+    assert (signup.user, signup["plan"], signup["$session_id"]) == ("u1", "pro", "s1")
+    assert abs(signup.timestamp - shop.now()) < timedelta(seconds=20)
+    assert events(shop, "$set")[0]["city"] == "Berlin"
+    # What can't be taken is told by its uuid, and not sent again.
+    (error,) = errors
+    assert [id for id, _ in error.drops] == ["0190c2b4-0000-7000-8000-000000000009"]
+
+
+def test_a_client_that_trusts_its_own_clock(http, shop, key):
+    now = "2024-03-10T17:00:00Z"
+    for n, event in enumerate(
+        [{"properties": {"$ignore_sent_at": True}}, {"options": {"disable_skew_correction": True}}, {}]
+    ):
+        body = one(
+            key, event=f"E{n}", timestamp="2024-03-10T09:00:00Z", sent_at=now, **{"properties": {}, **event}
+        )
+        assert http.post("/e", json=body).status_code == 200
+    assert [event.timestamp.hour for event in events(shop)] == [4, 9, 9]
+
+
+def test_the_newer_protocol_by_hand(http, shop, key):
+    path, bearer = "/i/v1/analytics/events", {"authorization": f"Bearer {key}"}
+    batch = [{"event": "A", "distinct_id": "u", "uuid": "a"}, {"event": "B", "uuid": "b"}, 3]
+    answer = http.post(path, json={"batch": batch}, headers=bearer)
+    assert answer.status_code == 200
+    found = answer.json()["results"]
+    assert (found["a"]["result"], found["b"]["result"]) == ("ok", "drop")
+    assert "distinct_id" in found["b"]["details"]
+    assert http.post(path, json={"batch": batch}).status_code == 401
+    stamped = {**bearer, "posthog-request-timestamp": "soon"}
+    assert http.post(path, json={"batch": batch}, headers=stamped).status_code == 400
+    for body in ([], [batch[0]], batch[0], {}, {"batch": []}, {"batch": {}}, 3):
+        assert http.post(path, json=body, headers=bearer).status_code in (200, 400), body
+    assert shop.track.A.count().run() == 1
+
+
+def test_what_is_not_kept_is_turned_off(http, key):
+    assert http.post("/s/", content=b"recording").json()["quota_limited"] == ["recordings"]
+    assert http.get("/api/surveys/", params={"token": key}).json() == {"surveys": []}
+    assert http.get("/api/early_access_features/", params={"token": key}).json() == {
+        "earlyAccessFeatures": []
+    }
+    assert http.get("/api/surveys/").status_code == 401
+    assert "surveys" not in http.get(f"/array/{key}/config").json()
+
+
+def test_the_script_of_the_snippet(http):
+    answer = http.get("/static/array.js", headers={"origin": "https://shop.example"})
+    assert answer.headers["content-type"].startswith("text/javascript")
+    assert answer.headers["access-control-allow-origin"] == "https://shop.example"
+    assert answer.headers["content-encoding"] == "gzip"
+    assert "posthog" in answer.text
+    assert http.get("/static/array.js", headers={"accept-encoding": "identity"}).text == answer.text
+
+
 def test_a_wrong_key_is_told_to_the_sdk(url, shop):
     errors = []
     client = Posthog("phc_wrong", host=url, max_retries=0, on_error=lambda error, _: errors.append(error))

@@ -35,7 +35,14 @@ def test_without_a_token_only_this_machine_gets_in(shop):
     assert get(made, base="http://[::1]:8484", client=("::1", 5)).status_code == 200
     assert get(made, client=("10.0.0.7", 5)).status_code == 401
     # A name that was rebound to 127.0.0.1, and a proxy on this machine.
-    assert get(made, base="http://evil.example").status_code == 401
+    for name in (
+        "evil.example",
+        "127.0.0.1.evil.example",
+        "127.evil.example",
+        "localhost.evil.example",
+        "[::2]",
+    ):
+        assert get(made, base=f"http://{name}:8484").status_code == 401
     for name in ("X-Forwarded-For", "Forwarded", "X-Real-IP"):
         assert get(made, headers={name: "10.0.0.7"}).status_code == 401
 

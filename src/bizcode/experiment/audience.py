@@ -12,9 +12,10 @@ from ..plan.select import Select
 from ..record import EVENT, SYSTEM
 
 if TYPE_CHECKING:
+    from ..engine.engine import Session
     from ..store import Store
 
-__all__ = ["Person", "known_properties", "matches"]
+__all__ = ["Person", "ids_of", "known_properties", "matches"]
 
 NEWEST = 2_000
 """So many of a user's newest events tell the properties that are known of her."""
@@ -89,17 +90,7 @@ def known_properties(store: Store, user: str) -> dict[str, Any]:
     newest events, the newest value of each. Merged ids count as one user."""
     found: dict[str, Any] = {}
     with store.engine.session() as session:
-        ids = [user]
-        if session.view.merged:
-            ids = [
-                alias
-                for (alias,) in session.cursor.execute(
-                    f'WITH name AS (SELECT coalesce((SELECT "user" FROM {session.merges} WHERE alias = $1), $1) '
-                    f"AS name) SELECT name FROM name UNION SELECT alias FROM {session.merges}, name "
-                    f'WHERE "user" = name',
-                    [user],
-                ).fetchall()
-            ]
+        ids = ids_of(session, user) if session.view.merged else [user]
         mine = Compare(Field(("user",), own=True), "in", tuple(ids))
         for record in _newest(session, Select(kind=SYSTEM, names=("exposure",), where=mine)):
             for name, value in (record.data.get("properties") or {}).items():
@@ -108,6 +99,19 @@ def known_properties(store: Store, user: str) -> dict[str, Any]:
             for name, value in record.data.items():
                 found.setdefault(name, value)
     return found
+
+
+def ids_of(session: Session, user: str) -> list[str]:
+    """All ids of the person who has this one."""
+    return [
+        alias
+        for (alias,) in session.cursor.execute(
+            f'WITH name AS (SELECT coalesce((SELECT "user" FROM {session.merges} WHERE alias = $1), $1) '
+            f"AS name) SELECT name FROM name UNION SELECT alias FROM {session.merges}, name "
+            f'WHERE "user" = name',
+            [user],
+        ).fetchall()
+    ]
 
 
 def _newest(session: Any, select: Select) -> Iterator[Any]:

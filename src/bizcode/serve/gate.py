@@ -12,6 +12,7 @@ import secrets
 import time
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -28,7 +29,6 @@ __all__ = ["COOKIE", "Gate", "Principal", "client_of", "hostname", "is_loopback"
 COOKIE = "bizcode_session"
 SESSION = 14 * 86_400
 SHORTEST = 16
-_LOOPBACK = frozenset(("localhost", "127.0.0.1", "::1"))
 _PROXIED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
 _TOKEN = "token"
 
@@ -50,8 +50,16 @@ def hostname(host: str) -> str:
 
 
 def is_loopback(name: str) -> bool:
-    """Whether an address or name is this machine's own."""
-    return name in _LOOPBACK or name.startswith("127.")
+    """Whether an address or name is this machine's own. Of names only localhost is: 127.0.0.1.example.com is
+    whatever its owner says."""
+    if name == "localhost":
+        return True
+    try:
+        address = ip_address(name)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return address.is_loopback or (mapped is not None and mapped.is_loopback)
 
 
 class Gate:

@@ -12,10 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import orjson
+
 from .. import values
 from ..errors import BizError, QuotaExceeded, StorageError
 from ..record import EVENT, Draft
 from ..writer import check_id, check_user
+from . import flags
 from .refused import Refused
 
 if TYPE_CHECKING:
@@ -51,8 +54,9 @@ _NOBODY = frozenset(
 
 
 class Incoming(NamedTuple):
-    """One event of a client. `at` is microseconds since 1970, None for now. `merge` is (alias, user, always): two ids of one person; unless `always`, an
-    alias that already belongs to another stays with it."""
+    """One event of a client. `at` is microseconds since 1970, None for now. `merge` is (alias, user, always): two
+    ids of one person; unless `always`, an alias that already belongs to another stays with it. `shown` is
+    (experiment, variant), as the client names them."""
 
     event: Any
     data: Any
@@ -60,6 +64,7 @@ class Incoming(NamedTuple):
     id: Any = None
     user: Any = None
     merge: tuple[str, str, bool] | None = None
+    shown: tuple[Any, Any] | None = None
 
 
 class Rejected(NamedTuple):
@@ -178,13 +183,14 @@ class Intake:
     def _draft(self, job: _Job) -> None:
         store = self._biz.store
         writer, tz, now, names = store.writer, store.tz, store.now(), self._names
-        for index, (event, data, at, id, user, merge) in enumerate(job.incoming):
+        for index, (event, data, at, id, user, merge, shown) in enumerate(job.incoming):
             try:
                 if event not in names:
                     values.name(event, "an event")
                     if len(names) < _NAMES:
                         names.add(event)
                 plain, text = values.encode(data, tz)
+                carried = None if shown is None else flags.shown(self._biz, *shown)
                 draft = Draft(
                     EVENT,
                     event,
@@ -192,6 +198,7 @@ class Intake:
                     text,
                     writer.user_of(plain) if user is None else check_user(user),
                     None if id is None else check_id(id),
+                    experiments=None if carried is None else orjson.dumps(carried).decode(),
                 )
             except BizError as error:
                 job.rejected.append(Rejected(index, str(error)))

@@ -13,15 +13,33 @@ from urllib.parse import parse_qs
 
 from ..errors import InvalidTime
 from . import body, moment
+from .flags import CALLED
 from .intake import Incoming
 from .refused import Refused
 
-__all__ = ["PATHS", "config", "flags", "incoming", "key_of", "payload"]
+__all__ = [
+    "EVENTS", "NOTHING", "PATHS", "RECORDINGS", "config", "identifier", "incoming", "key_of", "outcome", "payload",
+]  # fmt: skip
 
-PATHS = ("/capture", "/e", "/i/v0/e", "/batch")
+EVENTS = "/i/v1/analytics/events"
+"""Where newer SDKs send batches: the key in Authorization, one answer for each event."""
+PATHS = ("/capture", "/e", "/track", "/i/v0/e", "/batch", "/i/v0/ai/batch", EVENTS)
+RECORDINGS = "/s"
+"""Recordings of sessions aren't kept: the answer makes the SDK stop sending them."""
+NOTHING: dict[str, dict[str, Any]] = {
+    "/api/surveys": {"surveys": []},
+    "/api/early_access_features": {"earlyAccessFeatures": []},
+    "/api/web_experiments": {"experiments": []},
+    "/api/product_tours": {"product_tours": []},
+}
+"""What the JavaScript SDK also asks for, and what it understands as none."""
 _PERSON = ("$identify", "$set")
 _SECRET = ("token", "api_key")
 _PARTS = ("$set", "$set_once")
+
+
+_TRUSTED = "disable_skew_correction"
+_LIFTED = ("session_id", "window_id")
 
 
 def payload(raw: bytes, headers: dict[str, str], query: dict[str, str], limit: int) -> tuple[Any, int | None]:
@@ -38,12 +56,24 @@ def payload(raw: bytes, headers: dict[str, str], query: dict[str, str], limit: i
         raw = text.encode("latin-1") if plain else body.decoded(found, limit)
     elif compression == "base64" and raw[:1] not in (b"{", b"["):
         raw = body.decoded(raw.decode("latin-1"), limit)
+    return body.parse(raw), _sent_by(headers, query)
+
+
+def _sent_by(headers: dict[str, str], query: dict[str, str]) -> int | None:
     sent = query.get("_")
-    return body.parse(raw), int(sent) * 1_000 if sent and sent.isdigit() and len(sent) == 13 else None
+    if sent and sent.isdigit() and len(sent) == 13:
+        return int(sent) * 1_000
+    try:
+        return moment.instant(headers.get("posthog-request-timestamp"))
+    except InvalidTime as error:
+        raise Refused(400, f"PostHog-Request-Timestamp: {error}") from error
 
 
-def key_of(found: Any, query: dict[str, str]) -> str | None:
+def key_of(found: Any, query: dict[str, str], headers: dict[str, str]) -> str | None:
     """The write key, wherever this SDK puts it."""
+    scheme, _, text = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return text.strip()
     first: Any = found
     if isinstance(found, dict):
         for name in ("api_key", "token"):
@@ -86,6 +116,17 @@ def incoming(found: Any, sent: int | None, now: int) -> list[Incoming | str]:
     return made
 
 
+def outcome(found: Any, wrong: Mapping[int, str]) -> dict[str, Any]:
+    """The answer of EVENTS: what became of each, by its uuid. Sending it again would not help what was left out."""
+    events = found.get("batch", [found]) if isinstance(found, dict) else found
+    said: dict[str, Any] = {}
+    for n, event in enumerate(events):
+        id = event.get("uuid") if isinstance(event, dict) else None
+        if isinstance(id, str):
+            said[id] = {"result": "drop", "details": wrong[n]} if n in wrong else {"result": "ok"}
+    return {"results": said}
+
+
 def _sent(found: Mapping[str, Any], known: int | None) -> int | None:
     given = found.get("sent_at", found.get("sentAt"))
     try:
@@ -107,6 +148,9 @@ def _one(event: Any, sent: int | None, now: int) -> Incoming:
     user = identifier(event.get("distinct_id", data.pop("distinct_id", None)), "distinct_id")
     for part in _SECRET:
         data.pop(part, None)
+    for part in _LIFTED:
+        if isinstance(event.get(part), str):
+            data.setdefault(f"${part}", event[part])
     for part in _PARTS:
         if part in event and isinstance(event[part], dict) and part not in data:
             data[part] = event[part]
@@ -119,10 +163,14 @@ def _one(event: Any, sent: int | None, now: int) -> Incoming:
             merge = (identifier(anonymous, "$anon_distinct_id"), user, False)
     elif name in ("$create_alias", "$merge_dangerously"):
         merge = (user, identifier(data.get("alias"), "alias"), True)
+    options = event.get("options")
+    if data.get("$ignore_sent_at") is True or (isinstance(options, dict) and options.get(_TRUSTED) is True):
+        sent = None
     at, useless = _when(event, sent, now)
     if useless:
         data["$timestamp_given"] = event.get("timestamp")
-    return Incoming(name, data, at, event.get("uuid"), user, merge)
+    shown = (data.get("$feature_flag"), data.get("$feature_flag_response")) if name == CALLED else None
+    return Incoming(name, data, at, event.get("uuid"), user, merge, shown)
 
 
 def _person(data: dict[str, Any]) -> dict[str, Any]:
@@ -157,20 +205,13 @@ def _kind(value: Any) -> str:
     return names.get(type(value), "a number")
 
 
-def flags(query: dict[str, str]) -> dict[str, Any]:
-    """No flags, in the form that the SDK's version understands."""
-    if query.get("v") == "2":
-        return {"flags": {}, "errorsWhileComputingFlags": False, "requestId": "0", **config()}
-    return {"featureFlags": {}, "featureFlagPayloads": {}, "errorsWhileComputingFlags": False, **config()}
-
-
-def config() -> dict[str, Any]:
-    """What the JavaScript SDK asks before it begins: nothing to record, to survey or to load."""
+def config(flags: bool) -> dict[str, Any]:
+    """What the JavaScript SDK asks before it begins: nothing to record or to load; whether there are flags. Without
+    a word about surveys it loads no script for them."""
     return {
         "supportedCompression": ["gzip", "gzip-js", "base64"],
-        "hasFeatureFlags": False,
+        "hasFeatureFlags": flags,
         "sessionRecording": False,
-        "surveys": False,
         "heatmaps": False,
         "capturePerformance": False,
         "autocapture_opt_out": True,
