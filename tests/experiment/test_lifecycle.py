@@ -38,7 +38,7 @@ def test_every_step_from_every_state(biz, state, step):
     else:
         with pytest.raises(Conflict) as raised:
             STEPS[step](experiment)
-        assert state in str(raised.value)
+        assert f"from {state} to {step}" in str(raised.value)
         assert "'x'" in str(raised.value)
         assert experiment.info().run().status == state
 

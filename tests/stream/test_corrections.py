@@ -298,3 +298,81 @@ def test_numbers_beyond_64_bits_stop_no_stream(shop):
     clock.advance("1h")
     biz.drain()
     assert [(e.n, e.d, e.sd, e.s) for e in got] == [(2, 1, float("inf"), float("inf"))]
+
+
+@pytest.mark.parametrize("cut", [0, 0.3])
+def test_a_running_fold_over_windows_counts_each_result_once_as_it_stands(shop, cut):
+    biz, clock = shop
+    windows = biz.stream.track.P.lateness("60d").key_by("k").window.tumbling("5m").aggregate(s=biz.sum("v"))
+    windows.aggregate(total=biz.sum("s"), of=biz.count()).to.view.total.start()
+    windows.reduce(lambda state, e: [*state, e.s], []).to.view.each.start()
+    rows = happen(biz, clock, 7, cut)
+    sums: dict = {}
+    for (key, _), amounts in tumbled([(m, k, v) for m, _, k, v in rows], 5).items():
+        sums.setdefault(key, []).append(sum(amounts))
+    assert {row.key: (row.total, row.of) for row in biz.view.total.get()} == {
+        key: (sum(found), len(found)) for key, found in sums.items()
+    }
+    assert {row.key: sorted(row.value) for row in biz.view.each.get()} == {
+        key: sorted(found) for key, found in sums.items()
+    }
+
+
+def test_a_running_fold_of_nothing_leaves_its_view(shop):
+    biz, _ = shop
+    biz.stream.track.P.key_by("k").aggregate(n=biz.count()).to.view.direct.start()
+    windows = biz.stream.track.P.lateness("1h").key_by("k").window.tumbling("5m").aggregate(n=biz.count())
+    windows.aggregate(of=biz.count()).to.view.over_windows.start()
+    record = biz.track.P({"k": 1}, at=at(0))
+    biz.track.P({"k": 2}, at=at(6))
+    biz.drain()
+    assert [row.key for row in biz.view.direct.get()] == [1, 2]
+    assert [row.key for row in biz.view.over_windows.get()] == [1]
+    biz.retract(record.id)
+    biz.drain()
+    assert [row.key for row in biz.view.direct.get()] == [2]
+    assert biz.view.over_windows.get().run() == []
+
+
+@pytest.mark.parametrize("cut", [0, 0.3])
+def test_what_was_written_of_a_record_goes_with_it(shop, cut):
+    biz, clock = shop
+    big = biz.stream.track.P.filter(this.v > 5).map(lambda e: {"k": e.k, "v": e.v * 2})
+    big.to.track.Out.start()
+    big.to.measure.amount(value="v").start()
+    big.flat_map(lambda e: [e, {**e, "v": e.v + 1}]).to.track.Twice.start()
+    big.key_by("k").to.view.latest.start()
+    biz.stream.track.Out.to.track.Chained.start()
+    left = [(key, 2 * v) for _, _, key, v in happen(biz, clock, 3, cut) if v > 5]
+    amounts = sorted(v for _, v in left)
+    assert sorted(e.v for e in biz.track.Out.events()) == amounts
+    assert sorted(e.v for e in biz.track.Chained.events()) == amounts
+    assert biz.measure.amount.sum().run() == sum(amounts)
+    assert sorted(e.v for e in biz.track.Twice.events()) == sorted([*amounts, *(v + 1 for v in amounts)])
+    assert {row.k: row.v for row in biz.view.latest.get()} == dict(left)
+
+
+def test_what_was_written_of_a_record_goes_with_it_after_a_restart_and_anew(tmp_path):
+    clock = ManualClock(START)
+
+    def started(biz, **options):
+        biz.stream.track.P.map(lambda e: {"v": e.v}).to.track.Out.start(**options)
+        biz.drain()
+
+    with Business(tmp_path, clock=clock, worker=False) as biz:
+        started(biz)
+        first = biz.track.P(v=1)
+        second = biz.track.P(v=2)
+        biz.drain()
+        biz.store.segments.seal()
+    with Business(tmp_path, clock=clock, worker=False) as biz:
+        started(biz)
+        biz.retract(first.id)
+        biz.drain()
+        assert [e.v for e in biz.track.Out.events()] == [2]
+        biz.stream.track.P.map(lambda e: {"v": e.v}).to.track.Out.stop()
+        started(biz, reset=True, since="start")
+        assert [e.v for e in biz.track.Out.events()] == [2, 2]
+        biz.retract(second.id)
+        biz.drain()
+        assert biz.track.Out.count().run() == 0

@@ -12,7 +12,7 @@ from ..consume import Pattern
 from ..consume.consumer import Stopped, call
 from ..record import SYSTEM, Stored, record_of
 from ..unit import UnitOfWork, current
-from .element import Element, Late, gone
+from .element import Element, Late, gone, index_of
 from .history import between
 from .joined import Joined
 from .kept import Kept
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Runtime", "pattern_of"]
 
 NEVER = -(2**62)
+_KEPT = ("track", "measure", "view")
 
 
 def pattern_of(pipeline: Pipeline) -> Pattern:
@@ -46,6 +47,20 @@ def _patterns(pipeline: Pipeline) -> list[Pattern]:
     if isinstance(pipeline.source, Join):
         return _patterns(pipeline.source.left) + _patterns(pipeline.source.right)
     return [pipeline.source.pattern]
+
+
+def _written(pipeline: Pipeline) -> list[tuple[int, Sink]]:
+    """The sinks, by stage, that write each element of the source as it is, and take it back with it."""
+    found: list[tuple[int, Sink]] = []
+    if isinstance(pipeline.source, Join):
+        return found
+    for n, step in enumerate(pipeline.steps):
+        if isinstance(step, (Aggregate, Reduce)):
+            break
+        throttled = any(isinstance(before, Throttle) for before in pipeline.steps[:n])
+        if isinstance(step, Sink) and step.kind in (("track", "measure") if throttled else _KEPT):
+            found.append((n, step))
+    return found
 
 
 class Runtime:
@@ -75,6 +90,7 @@ class Runtime:
         self._begun = self.store.now()
         self._collect = collect
         self.sinks = Sinks(pipeline, name, generation) if sinks else None
+        self._written = _written(pipeline) if sinks else []
         self._run = [self._compiled(step, n) for n, step in enumerate(pipeline.steps)]
         self._sides: list[Runtime] = []
         self._joined: Joined | None = None
@@ -215,7 +231,9 @@ class Runtime:
 
     def element(self, row: Stored) -> Element:
         """A record as it enters the pipeline."""
-        return Element(record_of(row, self.store.log.store_id), row.time, row.position, row.position)
+        ids = (f"@{row.position}",) if self._written else ()
+        record = record_of(row, self.store.log.store_id)
+        return Element(record, row.time, row.position, row.position, ids=ids)
 
     def retract(self, position: int, at: int) -> None:
         """A record is taken back: its windows are made again without it.
@@ -236,14 +254,27 @@ class Runtime:
                 self.flow(withdrawn, 0)
             return
         first = next(iter(self.operators), None)
-        row = None if first is None else self.store.stored_at(position)
-        if first is None or row is None or not self.pipeline.source.pattern.wants(row):
+        row = None if first is None and not self._written else self.store.stored_at(position)
+        if row is None or not self.pipeline.source.pattern.wants(row):
             return
 
-        def left(low: int, high: int) -> Iterator[Element]:
+        def left(low: int, high: int, stage: int | None = first) -> Iterator[Element]:
             for other in between(self.store, self.pipeline.source.pattern, low, high, at):
-                yield from self._before(self.element(other), first)
+                yield from self._before(self.element(other), stage or 0)
 
+        for n, sink in self._written:
+            assert self.sinks is not None
+            if sink.kind != "view":
+                self.sinks.take_back(sink, f"@{position}")
+                continue
+            gone_from = {index_of(e.key): e for e in self._before(self.element(row), n)}
+            rest = sorted(left(NEVER, -NEVER, n), key=lambda e: e.order) if gone_from else []
+            last = {index_of(e.key): e for e in rest}
+            for key, element in gone_from.items():
+                if key not in last or last[key].order < element.order:
+                    self.sinks.write(sink, last.get(key, gone(element)))
+        if first is None:
+            return
         for element in self._before(self.element(row), first):
             for result in self.operators[first].retract(element, left):
                 self.flow(result, first + 1)

@@ -105,10 +105,15 @@ class Sinks:
             assert unit is not None
             unit.put(f"view:{sink.name}", _place(element), None)
 
-    def _retract(self, sink: Sink, former: str) -> None:
+    def take_back(self, sink: Sink, id: str) -> None:
+        """Take back what was written of an element, also before the stream was begun anew."""
+        for generation in range(self._generation + 1):
+            self._retract(sink, id, generation)
+
+    def _retract(self, sink: Sink, former: str, generation: int | None = None) -> None:
         """Take a result back, and the others that a flat_map made of it."""
         n = 0
-        while self._retracted(self._id(sink, f"{former}.{n}" if n else former)):
+        while self._retracted(self._id(sink, f"{former}.{n}" if n else former, generation)):
             n += 1
 
     def _retracted(self, id: str) -> bool:

@@ -141,18 +141,22 @@ class Windowed:
             for (_, fold), state in zip(self.folds, kept.states, strict=True):
                 fold.add(state, fold.read(value, time), time, order)
         if self._corrected or not self.folds:
-            kept.entries.append([element.time, element.order, kept_of(element.value), *element.ids[:1]])
+            kept.entries.append(self._entry(element))
             self._hold(kept, kept.entries[-1:])
         self.keep(kept)
+
+    @staticmethod
+    def _entry(element: Element) -> list[Any]:
+        return [element.time, element.order, kept_of(element.value), *element.ids[:1]]
 
     # elements
 
     def take(self, element: Element) -> list[Element]:
         """One element, in place of those that it corrects; gives corrections of windows that had fired.
         Raises Late."""
-        if self.assigner is None:
-            return [] if element.withdrawn else self._running(element)
         stale, found = self._without(element.ids[1:])
+        if self.assigner is None:
+            return self._running_on(element, stale)
         if not element.withdrawn:
             try:
                 stale += self._session_of(element) if self._session else self._windows_of(element)
@@ -185,26 +189,55 @@ class Windowed:
             raise Late
         return fired
 
+    def _running_on(self, element: Element, stale: list[Kept]) -> list[Element]:
+        """Where folds without a window stand now that an element is there, or in place of others."""
+        others = [kept for kept in stale if element.withdrawn or kept.key != element.key]
+        found = [out for kept in others for out in self._standing(kept, element)]
+        return found if element.withdrawn else found + self._running(element)
+
     def _running(self, element: Element) -> list[Element]:
         kept = self.windows(element.key).get(0)
         if kept is None:
             kept = self.fresh(element.key, element.names, 0, 0)
         if isinstance(self.step, Reduce):
             # Running, it folds in the order of arrival: nothing says when an earlier one can't come any more.
-            before = kept.states[0] if kept.states else self._initial()
-            function = self.step.function
-            after = self._attempt(lambda: (function(deepcopy(before), element.value),), element)
+            entry = self._entry(element) if self._corrected else None
+            after = self._attempt(lambda: (self._folded(kept, element.value, entry),), element)
             if after is None:
                 return []
-            kept.states = [before if after[0] is None else after[0]]
-            value = _fields(kept.states[0])
+            kept.states = [after[0]]
             kept.count += 1
+            if entry is not None:
+                kept.entries.append(entry)
+                self._hold(kept, [entry])
             self.keep(kept)
         else:
             self._add(kept, element)
+        return self._standing(kept, element)
+
+    def _folded(self, kept: Kept, value: Any, entry: list[Any] | None) -> Any:
+        """What a running reduction makes of one more; where one was taken out, all that is left by time."""
+        if kept.states or not kept.entries:
+            return self._next(deepcopy(kept.states[0]) if kept.states else self._initial(), value)
+        return self._reduced([*kept.entries, entry] if entry is not None else kept.entries)
+
+    def _standing(self, kept: Kept, element: Element) -> list[Element]:
+        """A running fold as it is after an element, gone where nothing is left."""
+        about = Element(None, element.time, element.order, None, kept.key, kept.names)
+        if not kept.count:
+            self._drop(kept)
+            return [gone(about)]
+        if isinstance(self.step, Reduce):
+            if not kept.states:
+                after = self._attempt(lambda: (self._reduced(kept.entries),), element)
+                if after is None:
+                    return []
+                kept.states = [after[0]]
+                self.keep(kept)
+            value = _fields(kept.states[0])
+        else:
             value = self._result(kept)
-        value = {**named(kept.names, kept.key), **value, "key": kept.key}
-        return [Element(Row(value), element.time, element.order, None, kept.key, kept.names)]
+        return [about.with_value({**named(kept.names, kept.key), **value, "key": kept.key})]
 
     def _session_of(self, element: Element) -> list[Kept]:
         """Add to its session; gives it if it had fired and is complete."""
@@ -303,12 +336,19 @@ class Windowed:
         if self.folds:
             pairs = zip(self.folds, kept.states, strict=True)
             return {name: fold.result(state) for (name, fold), state in pairs}
-        assert isinstance(self.step, Reduce)
+        return _fields(self._reduced(kept.entries))
+
+    def _reduced(self, entries: list[Any]) -> Any:
+        """What a reduction makes of elements, by time."""
         state = self._initial()
-        for entry in sorted(kept.entries, key=lambda entry: (entry[0], entry[1])):
-            result = self.step.function(state, value_of(entry[2]))
-            state = state if result is None else result
-        return _fields(state)
+        for entry in sorted(entries, key=lambda entry: (entry[0], entry[1])):
+            state = self._next(state, value_of(entry[2]))
+        return state
+
+    def _next(self, state: Any, value: Any) -> Any:
+        assert isinstance(self.step, Reduce)
+        result = self.step.function(state, value)
+        return state if result is None else result
 
     def _initial(self) -> Any:
         assert isinstance(self.step, Reduce)
@@ -369,7 +409,7 @@ class Windowed:
         if kept is None:
             return []
         self._drop(kept)
-        found: list[Element] = []
+        found = [gone(Element(None, element.time, element.order, None, kept.key, kept.names))]
         for other in sorted(rest, key=lambda e: e.order):
             found = self._running(other)
         return found
@@ -392,7 +432,7 @@ class Windowed:
                 if not going.intersection(entry[3:])
             ]
             fired, lost = self._made_again(kept, rest)
-            stale += [kept] if fired else []
+            stale += [kept] if fired or self.assigner is None else []
             withdrawn += lost
         return stale, withdrawn
 
