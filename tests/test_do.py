@@ -9,7 +9,7 @@ import threading
 import pytest
 from processes import heard, start
 
-from bizcode import Business, Conflict, InvalidValue
+from bizcode import Business, Conflict, InvalidValue, NotFound
 
 
 @pytest.fixture
@@ -334,3 +334,40 @@ def test_writes_after_the_end_stand_alone(biz):
         biz.track.A()
     biz.track.B()
     assert biz.track.any.count().run() == 2
+
+
+def test_settings_and_merges_are_undone_with_the_rest(biz):
+    biz.identify("anon", "u1")
+    with pytest.raises(RuntimeError), biz.do():
+        biz.measure.load.set(3)
+        with pytest.raises(Conflict):
+            biz.measure.load.increment()
+        biz.notifiers.add("Slack", "ops", "https://example.com/hook")
+        assert biz.notifiers.list() == ["Slack/ops"]
+        biz.quota.set(events_per_day=1)
+        biz.unidentify("anon")
+        with pytest.raises(NotFound):
+            biz.unidentify("nobody")
+        raise RuntimeError
+    assert biz.measure.load.kind is None
+    assert biz.notifiers.list() == []
+    assert biz.quota.get().run()["events_per_day"] is None
+    biz.track.Seen(user_id="anon")
+    biz.track.Seen(user_id="u1")
+    assert biz.track.Seen.unique().run() == 1
+    with biz.do():
+        biz.identify("other", "u1")
+        biz.unidentify("other")
+        biz.unidentify("anon")
+        biz.measure.load.set(3)
+    assert biz.track.Seen.unique().run() == 2
+    assert biz.measure.load.kind == "gauge"
+
+
+def test_a_metric_that_became_a_counter_meanwhile_is_no_gauge(biz, other):
+    with pytest.raises(Conflict, match="counter"), biz.do():
+        biz.measure.load.set(3)
+        meanwhile = threading.Thread(target=other.measure.load.increment)
+        meanwhile.start()
+        meanwhile.join()
+    assert biz.measure.load.current().run() == 1

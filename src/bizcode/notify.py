@@ -26,6 +26,7 @@ from . import values
 from .clock import ManualClock
 from .consume.dead import bury
 from .errors import BizError, InvalidName, InvalidValue, NotFound
+from .room import kept, within
 
 if TYPE_CHECKING:
     from .store import Store
@@ -64,22 +65,24 @@ class Notifiers:
             raise InvalidValue(
                 f"the address of {kind}({name!r}) must be a URL like https://... or smtp://..."
             )
-        with self._store.log.transaction() as tx:
-            tx.put("notifier", f"{kind}/{name}", url.encode())
+        within(self._store, lambda room: room.put("notifier", f"{kind}/{name}", url.encode()))
+
+    def _added(self) -> Mapping[str, bytes]:
+        return kept(self._store, "notifier") if self._store.unit() else self._store.log.cached("notifier")
 
     def kinds(self) -> set[str]:
         """The kinds that were added."""
-        return {key.partition("/")[0] for key in self._store.log.cached("notifier")}
+        return {key.partition("/")[0] for key in self._added()}
 
     def list(self) -> list[str]:
         """The notifiers that were added, as "Slack/ops"; never their addresses."""
-        return sorted(self._store.log.cached("notifier"))
+        return sorted(self._added())
 
     def address(self, kind: str, name: str) -> str:
         """Where messages go. Raises NotFound that says how to set it."""
-        kept = self._store.log.cached("notifier").get(f"{kind}/{name}")
-        if kept is not None:
-            return kept.decode()
+        added = self._added().get(f"{kind}/{name}")
+        if added is not None:
+            return added.decode()
         variable = f"BIZCODE_{kind}_{re.sub(r'[^A-Za-z0-9]', '_', name)}".upper()
         found = os.environ.get(variable)
         if not found:

@@ -60,13 +60,28 @@ def identify(store: Store, alias: Any, user: Any) -> Any:
 def unidentify(store: Store, alias: Any) -> Any:
     """Undo every merge of an id. Raises NotFound where there is none."""
     alias = check_user(alias)
-    draft, _ = store.writer.draft(SYSTEM, "unidentify", {"alias": alias})
-    with store.log.transaction() as tx:
+    draft, plain = store.writer.draft(SYSTEM, "unidentify", {"alias": alias})
+    missing = NotFound(f"{alias!r} was not merged into another id")
+
+    def undo(tx: Transaction) -> None:
         gone = [key for key, value in tx.scan("merge") if orjson.loads(value)["alias"] == alias]
         if not gone:
-            raise NotFound(f"{alias!r} was not merged into another id")
+            raise missing
         for key in gone:
             tx.delete("merge", key)
+
+    unit = store.unit()
+    if unit is not None:
+        merges = [value for _, value in store.log.scan("merge")]
+        merges += [draft.data for draft in unit.drafts if (draft.kind, draft.name) == (SYSTEM, "identify")]
+        if not any(orjson.loads(merge)["alias"] == alias for merge in merges):
+            raise missing
+        # Merges of this very transaction are undone too: they are kept by an action that stands before.
+        record = store.writer.write(draft, plain)
+        unit.action(undo)
+        return record
+    with store.log.transaction() as tx:
+        undo(tx)
         row = tx.append([draft])[0]
     return store.writer.record_at(row.position)
 
@@ -132,10 +147,18 @@ class Quota:
                 raise InvalidValue(f"{name}= takes a whole number of at least 0, not {limit!r}")
         store = self._store
         day, stored = _day(store), _stored_today(store)
-        with store.log.transaction() as tx:
+
+        def keep(tx: Transaction) -> None:
             tx.put("settings", "quota", orjson.dumps(limits))
             if tx.get("usage", day) is None:
                 tx.put("usage", day, str(stored).encode())
+
+        unit = store.unit()
+        if unit is not None:
+            unit.action(keep)
+            return
+        with store.log.transaction() as tx:
+            keep(tx)
 
     def get(self) -> Lazy[dict[str, Any]]:
         """The limits and what is used: keys events_per_day, bytes, events_today, bytes_used."""

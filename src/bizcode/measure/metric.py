@@ -32,7 +32,8 @@ COUNTER = "counter"
 
 def metric_kind(store: Store, name: str) -> str | None:
     """How a metric is used: "gauge", "counter", or None for plain samples. State space "metric"."""
-    kept = store.log.cached("metric").get(name)
+    unit = store.unit()
+    kept = store.log.cached("metric").get(name) if unit is None else unit.peek("metric", name)
     return None if kept is None else kept.decode()
 
 
@@ -201,17 +202,26 @@ class MetricDoor(MetricSelection):
         return writer.write(draft, plain)
 
     def _use(self, kind: str) -> None:
-        known = metric_kind(self.store, self.name)
-        if known is None:
+        if metric_kind(self.store, self.name) == kind:
+            return
+
+        def check(holder: Any) -> None:
+            kept = holder.get("metric", self.name)
+            if kept is not None and kept.decode() != kind:
+                raise Conflict(
+                    f"{self.name} is used as a {kept.decode()}, it can't be used as a {kind}: choose another name"
+                )
+
+        unit = self.store.unit()
+        if unit is None:
             with self.store.log.transaction() as tx:
-                kept = tx.get("metric", self.name)
-                known = kind if kept is None else kept.decode()
-                if kept is None:
-                    tx.put("metric", self.name, kind.encode())
-        if known != kind:
-            raise Conflict(
-                f"{self.name} is used as a {known}, it can't be used as a {kind}: choose another name"
-            )
+                check(tx)
+                tx.put("metric", self.name, kind.encode())
+            return
+        if metric_kind(self.store, self.name) is not None:
+            check(unit)
+        unit.check(("metric", self.name), check)
+        unit.put("metric", self.name, kind.encode())
 
     def rollup(
         self,
