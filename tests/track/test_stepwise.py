@@ -8,6 +8,7 @@ import pytest
 
 from bizcode import Business, InvalidQuery, ManualClock
 from bizcode.engine import Session
+from bizcode.engine.funnel_rows import Rows
 
 MAKE = {
     "plain": lambda f: f,
@@ -47,6 +48,28 @@ def test_both_ways_agree(shop, monkeypatch, make, steps):
     expected = funnel.run()
     monkeypatch.setattr(Session, "asof", False)
     assert funnel.run() == expected
+
+
+@pytest.mark.parametrize("make", MAKE)
+@pytest.mark.parametrize("steps", [("A", "B"), ("A", "B", "C"), ("A", "A", "B", "C")])
+def test_attempts_followed_from_step_1_and_from_step_2_agree(shop, monkeypatch, make, steps):
+    if "excluding" in make and len(steps) < 3:
+        pytest.skip("needs more steps")
+    funnel = MAKE[make](shop.track.funnel(list(steps)))
+    found = []
+    for counts in ((1, 2), (2, 1)):
+        monkeypatch.setattr(Rows, "counts", lambda *_, counts=counts: counts)
+        found.append((funnel.run(), [funnel.users(n).run() for n in range(1, len(steps) + 1)]))
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("counts", [(1, 2), (2, 1)])
+def test_users_whose_names_share_a_hash_are_told_apart(shop, monkeypatch, counts):
+    funnel = shop.track.funnel(["A", "B", "C"]).by("plan").within("9d")
+    expected = funnel.run(), funnel.users(3).run()
+    monkeypatch.setattr("bizcode.engine.funnel_rows.HASH", "length(u)")
+    monkeypatch.setattr(Rows, "counts", lambda *_: counts)
+    assert (funnel.run(), funnel.users(3).run()) == expected
 
 
 @pytest.mark.parametrize("make", [name for name in MAKE if "excluding" not in name])

@@ -35,9 +35,17 @@ def attempts(
         return _best(rows, _unordered(session, rows, parameters)), rows.relation
     if not session.asof:
         return _best(rows, stepwise(rows)), rows.relation
-    if any(step.optional for step in plan.steps):
+    if any(step.optional for step in plan.steps) or _begins_rarely(rows, parameters):
         return _best(rows, each_attempt(rows)), rows.relation
     return chained(rows), rows.relation
+
+
+def _begins_rarely(rows: Rows, parameters: Parameters) -> bool:
+    """Whether there are fewer attempts to follow from step 1 than ways on from step 2."""
+    if len(rows.plan.steps) == 1:
+        return False
+    first, second = rows.counts(parameters)
+    return first < second
 
 
 def _strict(rows: Rows) -> str:

@@ -7,9 +7,11 @@ in the data share one.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from ..plan.funnel import FunnelPlan
 from ..plan.select import Dimension, Select
-from ..plan.sql import Parameters
+from ..plan.sql import Parameters, instant
 from ..record import EVENT
 from . import buckets
 from .engine import Session
@@ -23,7 +25,11 @@ HASH = "hash(u)"
 
 class Rows:
     """The rows that match any step: `u` the user, `h` its hash, `k` the place in time, flags `f1`.. of the steps and
-    `x1`.. of the exclusions, `h1`.. what is held, `p0`.. what is split by."""
+    `x1`.. of the exclusions, `h1`.. what is held, `p0`.. what is split by.
+
+    Where attempts are joined together (`apart`) those of step 1 are `starts`, all others `later`: step 1 is most of
+    what a funnel reads, and of its rows little is needed.
+    """
 
     def __init__(self, session: Session, plan: FunnelPlan, parameters: Parameters) -> None:
         columns: dict[str, Column] = {
@@ -47,58 +53,103 @@ class Rows:
         self.relation: Relation = session.relation(select, columns, parameters)
         self.properties = [f"p{n}" for n, d in enumerate(plan.by) if d.kind != "bucket"]
         self.hold = [f"h{n}" for n in range(1, len(plan.hold) + 1)]
+        self._flags = [f"f{n}" for n in range(1, len(plan.steps) + 1)]
+        self._excluded = [f"x{n}" for n in range(1, len(plan.exclusions) + 1)]
         bounds = Select(kind=EVENT, since=plan.since, until=plan.until)
         self.low, self.high = session.range(bounds).bounds
         self.user = "h"
+        self.apart = plan.order == "ordered" and session.asof
+        others = [step.event for step in plan.steps[1:]] + [x.step.event for x in plan.exclusions]
+        self._shared = (
+            not self.apart or plan.steps[0].event in others or "*" in (plan.steps[0].event, *others)
+        )
         self._start, self._first, self._bits, self._scale, self._type = self._packing(parameters)
         self._kept = False
 
     def materialize(self, parameters: Parameters) -> None:
         """Read the rows once, for the several statements that a funnel asks of them."""
-        self.session.keep("funnel_rows", self._read(), parameters)
+        for table, sql, reads in self._made():
+            self.session.keep(table, sql, parameters if reads else None)
         parameters.values.clear()
-        self.session.keep("funnel_users", self._users())
         self._kept = True
-        if not self.session.asof:  # what walks by windows needs no hash
-            return
-        if self.session.fetch("SELECT count(*) <> count(DISTINCT h) FROM funnel_users")[0][0]:
+        if self.apart and self.session.fetch("SELECT count(*) <> count(DISTINCT h) FROM funnel_users")[0][0]:
             self.user = "u"
 
     def tables(self) -> list[str]:
-        """The common table expressions `funnel_rows` and `funnel_users`, as far as they aren't tables already."""
-        if self._kept:
-            return []
-        return [
-            f"funnel_rows AS MATERIALIZED ({self._read()})",
-            f"funnel_users AS MATERIALIZED ({self._users()})",
-        ]
+        """The common table expressions that stand for what isn't tables already."""
+        return [] if self._kept else [f"{table} AS MATERIALIZED ({sql})" for table, sql, _ in self._made()]
 
     def sql(self) -> str:
         """The rows with `k`, the place in time, and `t`, microseconds."""
         source = "funnel_rows" if self._kept else f"({self._read()})"
         return f"SELECT *, {self.time('k')} AS t FROM {source}"
 
+    @property
+    def starts(self) -> str:
+        """What to select the events of step 1 from, those from the range's start on."""
+        if not self._shared:
+            return "funnel_starts"
+        since = "" if self.low is None else f" AND {self.time('k')} >= {self.low}"
+        return f"(SELECT * FROM funnel_rows WHERE f1{since})"
+
+    @property
+    def later(self) -> str:
+        """What to select the events of all other steps and of the exclusions from."""
+        return "funnel_rows" if self._shared else "funnel_later"
+
+    def counts(self, parameters: Parameters) -> tuple[int, int]:
+        """How many events of step 1 there are, and how many of step 2."""
+        ctes = "" if self._kept else f"WITH {', '.join(self.tables())} "
+        second = f"SELECT count(*) FILTER (WHERE f2) FROM {self.later}"
+        return self.session.fetch(
+            f"{ctes}SELECT (SELECT count(*) FROM {self.starts}), ({second})", parameters
+        )[0]
+
+    def _made(self) -> Iterator[tuple[str, str, bool]]:
+        """The tables that a funnel needs: name, SQL, whether it reads the records."""
+        if self._shared:
+            yield "funnel_rows", self._read(), True
+        else:
+            since = "" if self.low is None else f" AND moment >= {instant(self.low)}"
+            yield "funnel_starts", f"{self._rows(['f1'])} AND f1{since}", True
+            if len(self._flags) > 1:
+                flags = [*self._flags[1:], *self._excluded]
+                yield "funnel_later", f"{self._rows(flags)} AND ({' OR '.join(flags)})", True
+        if self.plan.order == "ordered":
+            yield "funnel_users", self._users(), False
+
     def _read(self) -> str:
-        shown = ["u", f"{HASH} AS h", f"{self.place('epoch_us(moment)')} + (position - {self._first}) AS k"]
-        flags = [f"f{n}" for n in range(1, len(self.plan.steps) + 1)]
-        flags += [f"x{n}" for n in range(1, len(self.plan.exclusions) + 1)]
-        shown += [*flags, *self.hold, *self.properties]
+        flags = [*self._flags, *self._excluded]
+        sql = self._rows(flags)
+        return sql if self.plan.order == "strict" else f"{sql} AND ({' OR '.join(flags)})"
+
+    def _rows(self, flags: list[str]) -> str:
+        place = f"{self.place('epoch_us(moment)')} + (position - {self._first})"
+        shown = ["u", f"{HASH} AS h", f"{place} AS k", *flags, *self.hold, *self.properties]
         where = ["u IS NOT NULL", *(f"{name} IS NOT NULL" for name in self.hold)]
-        if self.plan.order != "strict":
-            where.append(f"({' OR '.join(flags)})")
         return f"SELECT {', '.join(shown)} FROM ({self.relation.sql}) WHERE {' AND '.join(where)}"
 
     def _users(self) -> str:
         """One row per user: the first start `k1` with its properties, and the first time of each step."""
-        start = self.started(self.time("k"))
-        shown = ["u", f"{HASH} AS h", f"min(k) FILTER (WHERE {start}) AS k1"]
+        since = "" if self.low is None else f" AND {self.time('k')} >= {self.low}"
+        firsts = [
+            f"min(k) FILTER (WHERE {flag}{since}) AS first_{n}" for n, flag in enumerate(self._flags, 1)
+        ]
+        if not self.apart:
+            return f"SELECT u, {', '.join(firsts)} FROM funnel_rows GROUP BY u"
+        until = "" if self.high is None else f" FILTER (WHERE {self.time('k')} < {self.high})"
+        shown = ["u", f"min(k){until} AS k1", "min(k) AS first_1"]
         if self.properties:
             packed = ", ".join(f"{name} := {name}" for name in self.properties)
-            shown.append(f"arg_min(struct_pack({packed}), k) FILTER (WHERE {start}) AS properties")
-        since = "" if self.low is None else f" AND {self.time('k')} >= {self.low}"
-        steps = range(1, len(self.plan.steps) + 1)
-        shown += [f"min(k) FILTER (WHERE f{n}{since}) AS first_{n}" for n in steps]
-        return f"SELECT {', '.join(shown)} FROM funnel_rows GROUP BY u"
+            shown.append(f"arg_min(struct_pack({packed}), k){until} AS properties")
+        sql = f"SELECT {', '.join(shown)} FROM {self.starts} GROUP BY u"
+        steps = range(2, len(self._flags) + 1)
+        if steps:
+            sql += f" UNION ALL BY NAME SELECT u, {', '.join(firsts[1:])} FROM {self.later} GROUP BY u"
+        kept = ["u", f"{HASH} AS h", "min(k1) AS k1", *(f"min(first_{n}) AS first_{n}" for n in (1, *steps))]
+        if self.properties:
+            kept.append("any_value(properties) AS properties")
+        return f"SELECT {', '.join(kept)} FROM ({sql}) GROUP BY u"
 
     def _packing(self, parameters: Parameters) -> tuple[int, int, int, int, str]:
         """(first time, first position, bits of a position, microseconds of a unit of time, type of the key), the

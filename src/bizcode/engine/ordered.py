@@ -6,7 +6,7 @@ looked up: the first event of step 1 not before the step 2 before (whose own cha
 window's length ahead of the chain's end.
 
 An optional step may be passed over, and then the way on depends on the attempt: those funnels follow each attempt
-from its step 1.
+from its step 1. So do those that begin rarely, where step 2 is what there is most of.
 """
 
 from __future__ import annotations
@@ -26,24 +26,7 @@ def chained(rows: Rows) -> str:
     ctes = rows.tables()
     found = "(SELECT NULL AS user_, NULL AS best WHERE FALSE)"
     if count > 1:
-        ctes += _chain(rows)
-        ends = " UNION ALL ".join(_end(rows, m) for m in range(2, count + 1))
-        ctes.append(f"ends AS ({ends})")
-        columns = ", ".join([rows.user, *rows.hold, "k", *rows.properties])
-        starts = (
-            f"SELECT {columns} FROM funnel_rows WHERE {rows.started(rows.time('k'))} "
-            f"AND {rows.user} IN (SELECT {rows.user} FROM c{count})"
-        )
-        kept = ["k1 := a.k", *(f"k{m} := b.k{m}" for m in range(2, count + 1)), "level := b.level"]
-        kept += [f"{p}_1 := a.{p}" for p in rows.properties]
-        kept += [f"{p}_{m} := b.{p}_{m}" for p in rows.properties for m in wanted]
-        ctes.append(
-            f"attempts AS (SELECT b.{rows.user} AS user_, b.level, a.k, struct_pack({', '.join(kept)}) AS attempt "
-            f"FROM ends b ASOF JOIN ({starts}) a ON {_same(rows, 'a', 'b')} AND b.bound <= a.k WHERE a.k < b.k2)"
-        )
-        ctes.append(
-            "levels AS (SELECT user_, level, arg_min(attempt, k) AS attempt FROM attempts GROUP BY ALL)"
-        )
+        ctes += [*_chain(rows), *_attempts(rows, wanted)]
         found = "(SELECT user_, arg_max(attempt, level) AS best FROM levels GROUP BY user_)"
     shown = [
         "users.u",
@@ -67,6 +50,37 @@ def chained(rows: Rows) -> str:
     return f"{_with(ctes)}SELECT *{''.join(groups)} FROM ({body})"
 
 
+def _attempts(rows: Rows, wanted: list[int]) -> list[str]:
+    """`levels`: of each user, and level that an attempt got to, the earliest of these attempts.
+
+    The first chain to the highest level is nearly always the one that counts, if an attempt leads to it: that is
+    one look at each event of step 1. Only users of whom none does have their events joined in order of time.
+    """
+    count = len(rows.plan.steps)
+    key = ", ".join([rows.user, *rows.hold])
+    kept = ["k1 := a.k", *(f"k{m} := b.k{m}" for m in range(2, count + 1)), "level := b.level"]
+    kept += [f"{p}_1 := a.{p}" for p in rows.properties]
+    kept += [f"{p}_{m} := b.{p}_{m}" for p in rows.properties for m in wanted]
+    attempt = f"b.{rows.user} AS user_, b.level, a.k, struct_pack({', '.join(kept)}) AS attempt"
+    starts = f"(SELECT {', '.join([key, 'k', *rows.properties])} FROM {rows.starts} WHERE {rows.started(rows.time('k'))})"
+    ends = " UNION ALL ".join(_end(rows, m) for m in range(2, count + 1))
+    properties = "".join(f", arg_min_null({p}, a.k) AS {p}" for p in rows.properties)
+    named = ", ".join(f"a.{name}" for name in (rows.user, *rows.hold))
+    return [
+        f"ends AS MATERIALIZED ({ends})",
+        f"likely AS MATERIALIZED (SELECT * FROM (SELECT *, row_number() OVER (PARTITION BY {key} ORDER BY level DESC, k2) "
+        "AS place FROM ends) WHERE place = 1)",
+        f"met AS MATERIALIZED (SELECT {named}, min(a.k) AS k{properties} FROM {starts} a JOIN likely b "
+        f"ON {_same(rows, 'a', 'b')} WHERE a.k >= b.bound AND a.k < b.k2 GROUP BY {named})",
+        f"missed AS MATERIALIZED (SELECT {key} FROM likely ANTI JOIN met USING ({key}))",
+        f"attempts AS (SELECT {attempt} FROM likely b JOIN met a ON {_same(rows, 'a', 'b')} "
+        f"UNION ALL SELECT {attempt} FROM (SELECT * FROM ends SEMI JOIN missed USING ({key})) b "
+        f"ASOF JOIN (SELECT * FROM {starts} SEMI JOIN missed USING ({key})) a "
+        f"ON {_same(rows, 'a', 'b')} AND b.bound <= a.k WHERE a.k < b.k2)",
+        "levels AS (SELECT user_, level, arg_min(attempt, k) AS attempt FROM attempts GROUP BY ALL)",
+    ]
+
+
 def _with(ctes: list[str]) -> str:
     return f"WITH {', '.join(ctes)} " if ctes else ""
 
@@ -86,14 +100,14 @@ def _chain(rows: Rows) -> list[str]:
             taken = "".join(f", {p} AS {p}_2" for p in properties)
             sql = (
                 f"SELECT {key}, k AS k2, lag(k) OVER (PARTITION BY {key} ORDER BY k) AS before{taken} "
-                "FROM funnel_rows WHERE f2"
+                f"FROM {rows.later} WHERE f2"
             )
         else:
             taken = "".join(f", b.{p} AS {p}_{n}" for p in properties)
             columns = ", ".join([key, "k", *properties])
             sql = (
                 f"SELECT a.*, b.k AS k{n}{taken} FROM c{n - 1} a ASOF LEFT JOIN "
-                f"(SELECT {columns} FROM funnel_rows WHERE f{n}) b ON {_same(rows, 'a', 'b')} AND a.k{n - 1} < b.k"
+                f"(SELECT {columns} FROM {rows.later} WHERE f{n}) b ON {_same(rows, 'a', 'b')} AND a.k{n - 1} < b.k"
             )
         for x, exclusion in enumerate(plan.exclusions, 1):
             if exclusion.after == n:
@@ -108,7 +122,7 @@ def _excluded(rows: Rows, sql: str, x: int, condition: str, name: str) -> str:
     columns = ", ".join([rows.user, *rows.hold, "k"])
     return (
         f"SELECT a.*, b.k AS {name} FROM ({sql}) a ASOF LEFT JOIN "
-        f"(SELECT {columns} FROM funnel_rows WHERE x{x}) b ON {_same(rows, 'a', 'b')} AND {condition}"
+        f"(SELECT {columns} FROM {rows.later} WHERE x{x}) b ON {_same(rows, 'a', 'b')} AND {condition}"
     )
 
 
@@ -142,59 +156,55 @@ def _until(exclusion: Exclusion, level: int) -> int:
 def each_attempt(rows: Rows) -> str:
     """One row per step-1 event: `u, k1, t1..tn, r1..rn, p.._1..n`."""
     plan = rows.plan
-    hold = rows.hold
     window = UNLIMITED if plan.window is None else plan.window
     count = len(plan.steps)
-    ctes = [f"rows AS MATERIALIZED ({rows.sql()})"]
-    carried = ", ".join(
-        ["u", *hold, "k AS k1", "t AS t1", "TRUE AS r1", *(f"{p} AS {p}_1" for p in rows.properties)]
+    key = [rows.user, *rows.hold]
+    ctes = rows.tables()
+    carried = dict.fromkeys(["u", *key, "k AS k1", f"{rows.time('k')} AS t1", "TRUE AS r1"])
+    carried |= dict.fromkeys(f"{p} AS {p}_1" for p in rows.properties)
+    ctes.append(
+        f"c1 AS (SELECT {', '.join(carried)} FROM {rows.starts} WHERE {rows.started(rows.time('k'))})"
     )
-    ctes.append(f"c1 AS (SELECT {carried} FROM rows WHERE {rows.started('t')})")
     wanted = needs(plan)
     last = "k1"
     previous = "c1"
     reached = "r1"
+
+    def following(flag: str, name: str, after: str, *more: str) -> str:
+        columns = ", ".join([*key, "k", *more])
+        source = f"(SELECT {columns} FROM {rows.later} WHERE {flag})"
+        return f"ASOF LEFT JOIN {source} {name} ON {_same(rows, 'a', name)} AND a.{after} < {name}.k"
+
     for n in range(2, count + 1):
-        same = " AND ".join(f"a.{name} = b.{name}" for name in ("u", *hold))
-        shown = ", ".join(["u", *hold, "k", "t", *(p for p in rows.properties if n in wanted)])
-        ends = [
-            f"e{x}.k AS e{x}_{n}"
-            for x, exclusion in enumerate(plan.exclusions, 1)
-            if exclusion.after == n - 1
-        ]
-        valid = [f"b.k IS NOT NULL AND b.t - a.t1 <= {window}", f"a.{reached}"]
-        joins = [f"ASOF LEFT JOIN (SELECT {shown} FROM rows WHERE f{n}) b ON {same} AND a.{last} < b.k"]
+        properties = [p for p in rows.properties if n in wanted]
+        time = rows.time("b.k")
+        ends = []
+        valid = [f"b.k IS NOT NULL AND {time} - a.t1 <= {window}", f"a.{reached}"]
+        joins = [following(f"f{n}", "b", last, *properties)]
         for x, exclusion in enumerate(plan.exclusions, 1):
-            held = " AND ".join(f"a.{name} = e{x}.{name}" for name in ("u", *hold))
             if exclusion.after == n - 1:
-                columns = ", ".join(["u", *hold, "k"])
-                joins.append(
-                    f"ASOF LEFT JOIN (SELECT {columns} FROM rows WHERE x{x}) e{x} ON {held} AND a.k{n - 1} < e{x}.k"
-                )
+                ends.append(f"e{x}.k AS e{x}_{n}")
+                joins.append(following(f"x{x}", f"e{x}", f"k{n - 1}"))
                 valid.append(f"(e{x}.k IS NULL OR b.k < e{x}.k)")
             elif exclusion.after < n - 1 and n <= exclusion.before:
                 valid.append(f"(a.e{x}_{exclusion.after + 1} IS NULL OR b.k < a.e{x}_{exclusion.after + 1})")
-        values = [f"b.{p} AS {p}_{n}" for p in rows.properties if n in wanted]
         test = " AND ".join(valid)
         optional = plan.steps[n - 1].optional
         taken = f"coalesce({test}, FALSE)"
         if optional:
             # Taken only if it comes before the next step that must happen.
-            following = next((m for m in range(n + 1, count + 1) if not plan.steps[m - 1].optional), None)
-            if following is not None:
-                joins.append(
-                    f"ASOF LEFT JOIN (SELECT {', '.join(['u', *hold, 'k'])} FROM rows WHERE f{following}) q "
-                    f"ON {' AND '.join(f'a.{name} = q.{name}' for name in ('u', *hold))} AND a.{last} < q.k"
-                )
+            required = next((m for m in range(n + 1, count + 1) if not plan.steps[m - 1].optional), None)
+            if required is not None:
+                joins.append(following(f"f{required}", "q", last))
                 taken = f"coalesce({test} AND (q.k IS NULL OR b.k < q.k), FALSE)"
         body = ", ".join(
             [
                 "a.*",
                 f"CASE WHEN {taken} THEN b.k END AS k{n}",
-                f"CASE WHEN {taken} THEN b.t END AS t{n}",
+                f"CASE WHEN {taken} THEN {time} END AS t{n}",
                 f"{taken} AS r{n}",
                 *ends,
-                *values,
+                *(f"b.{p} AS {p}_{n}" for p in properties),
             ]
         )
         sql = f"SELECT {body} FROM {previous} a {' '.join(joins)}"
@@ -207,4 +217,4 @@ def each_attempt(rows: Rows) -> str:
             reached = f"r{n}"
         ctes.append(f"c{n} AS ({sql})")
         previous = f"c{n}"
-    return f"WITH {', '.join(ctes)} SELECT * FROM {previous}"
+    return f"{_with(ctes)}SELECT * FROM {previous}"

@@ -25,8 +25,9 @@ _TEXTS = 8_192
 """Texts that hardly repeat don't need a dictionary; how many of them to try the alternatives on."""
 
 DICTIONARY_BYTES = 4 * 2**20
-_FAVOUR = 0.93
-"""A column leaves the dictionary, which engines read fastest, only for a gain of more than 7 %."""
+_FAVOUR = {DICTIONARY: 0.93, "DELTA_LENGTH_BYTE_ARRAY": 0.97, "DELTA_BYTE_ARRAY": 1.12}
+"""What a byte counts. A column leaves the dictionary, which engines read fastest, only for a gain of some 7 %;
+texts with their beginnings shared take more than twice the time to read of texts that lie whole."""
 
 
 def choose(table: pa.Table) -> dict[str, str]:
@@ -56,19 +57,17 @@ def _choose(name: str, column: pa.ChunkedArray) -> str:
         return _smallest(name, column, ("BYTE_STREAM_SPLIT", PLAIN))
     if distinct < count * _UNIQUE:
         return DICTIONARY
-    return _smallest(name, column.slice(0, _TEXTS), ("DELTA_BYTE_ARRAY", PLAIN))
+    return _smallest(name, column.slice(0, _TEXTS), ("DELTA_LENGTH_BYTE_ARRAY", "DELTA_BYTE_ARRAY", PLAIN))
 
 
 def _smallest(name: str, column: pa.ChunkedArray, others: tuple[str, ...]) -> str:
-    best, size = DICTIONARY, _size(name, column, DICTIONARY) * _FAVOUR
-    for encoding in others:
-        tried = _size(name, column, encoding)
-        if tried < size:
-            best, size = encoding, tried
-    return best
+    def weight(encoding: str) -> float:
+        return _size(name, column, encoding) * _FAVOUR.get(encoding, 1)
+
+    return min((DICTIONARY, *others), key=weight)
 
 
-def _size(name: str, column: pa.ChunkedArray, encoding: str) -> float:
+def _size(name: str, column: pa.ChunkedArray, encoding: str) -> int:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
