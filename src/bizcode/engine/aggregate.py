@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -15,6 +16,7 @@ from ..plan.sql import Parameters
 from ..record import MEASURE
 from . import buckets
 from .engine import Session
+from .groups import apart, by_key, mapping
 from .relation import VALUE, Column, Relation
 
 if TYPE_CHECKING:
@@ -37,6 +39,8 @@ class Compiled:
     relation: Relation
     low: int | None
     high: int | None
+    cut: bool = False
+    """Whether it gives the groups from `offset` to `limit` only."""
 
 
 def extent(session: Session, query: Aggregate) -> tuple[int, int]:
@@ -95,16 +99,19 @@ def compile_aggregate(session: Session, query: Aggregate) -> Compiled:
     value = _value(session, query, relation)
     shown = ", ".join([*(f"{key} AS g{n}" for n, key in enumerate(keys)), f"{value} AS value"])
     sql = f"SELECT {shown} FROM ({relation.sql})"
+    cut = False
     if keys:
         sql += f" GROUP BY {', '.join(f'g{n}' for n in range(len(keys)))}"
         if query.bucket is None:
             names = ", ".join(f"g{n} ASC NULLS LAST" for n in range(len(keys)))
             sql += f" ORDER BY value DESC NULLS LAST, {names}"
-            if query.limit is not None:
+            # Among keys of several types one may be told from another by its text: all of them are needed.
+            cut = not any(relation.readings.get(f"k{n}") == "mixed" for n in range(len(keys)))
+            if cut and query.limit is not None:
                 sql += f" LIMIT {int(query.limit)}"
-            if query.offset:
+            if cut and query.offset:
                 sql += f" OFFSET {int(query.offset)}"
-    return Compiled(sql, parameters, relation, low, high)
+    return Compiled(sql, parameters, relation, low, high, cut)
 
 
 def _key_column(dimension: Dimension) -> Column:
@@ -200,7 +207,7 @@ def _from_levels(session: Session, query: Aggregate, levels: Levels) -> Any:
         compiled = compile_aggregate(session, plain)
         return _decoded(session, query, compiled, session.fetch(compiled.sql, compiled.parameters))
 
-    rows = [(key, levels.value(cell)) for key, cell in levels.groups(raw).items()]
+    rows = [(key, levels.value(cell)) for key, cell in levels.groups(raw)]
     first = levels.state.first
     if not query.by:
         value = rows[0][1] if rows else levels.nothing()
@@ -210,11 +217,9 @@ def _from_levels(session: Session, query: Aggregate, levels: Levels) -> Any:
             else value
         )
     if query.bucket is None:
-        rows.sort(key=lambda row: _by_key(row[0]))
+        rows.sort(key=lambda row: by_key(row[0]))
         rows.sort(key=lambda row: (row[1] is None, -row[1] if row[1] is not None else 0))
-        stop = None if query.limit is None else query.offset + query.limit
-        rows = rows[query.offset : stop]
-    return _shaped(session, query, rows, first)
+    return _first(query, _shaped(session, query, rows, first))
 
 
 def _edge(session: Session, query: Aggregate) -> Any:
@@ -296,7 +301,12 @@ def decode(
 def _grouped(
     session: Session, query: Aggregate, compiled: Compiled, found: list[tuple[Any, ...]]
 ) -> dict[Any, Any]:
-    return _shaped(session, query, _decoded(session, query, compiled, found))
+    groups = _shaped(session, query, _decoded(session, query, compiled, found))
+    return groups if compiled.cut else _first(query, groups)
+
+
+def _first(query: Aggregate, groups: dict[Any, Any]) -> dict[Any, Any]:
+    return dict(islice(groups.items(), query.offset, query.stop))
 
 
 def _decoded(
@@ -328,36 +338,10 @@ def _shaped(
         rows = _filled(session, query, at, rows)
         if query.operation == "rate":
             rows = [(key, _bucket_rate(session, query, key[at], value)) for key, value in rows]
-        stop = None if query.limit is None else query.offset + query.limit
-        rows = rows[query.offset : stop]
     elif query.operation == "rate":
         low, high = _rate_range(session, query, first)
         rows = [(key, _rate(session, query, value, low, high)) for key, value in rows]
-    return _mapping([(key[0] if len(by) == 1 else key, value) for key, value in rows])
-
-
-def _mapping(rows: list[tuple[Any, Any]]) -> dict[Any, Any]:
-    """A dict of the rows. In Python True == 1, so where both are keys the boolean stands as its text."""
-    result: dict[Any, Any] = {}
-    numbers = {key for key, _ in rows if not _boolean(key)}
-    for key, value in rows:
-        if key in result or (_boolean(key) and key in numbers):
-            key = tuple(map(str, key)) if isinstance(key, tuple) else str(key)
-        result[key] = value
-    return result
-
-
-def _boolean(key: Any) -> bool:
-    return any(isinstance(part, bool) for part in (key if isinstance(key, tuple) else (key,)))
-
-
-def _apart(key: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A key that is equal only to itself: True isn't 1."""
-    return tuple((isinstance(part, bool), part) for part in key)
-
-
-def _by_key(key: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple((value is None, type(value).__name__, value if value is not None else 0) for value in key)
+    return mapping([(key[0] if len(by) == 1 else key, value) for key, value in rows])
 
 
 def _filled(session: Session, query: Aggregate, at: int, rows: list[Any]) -> list[Any]:
@@ -375,16 +359,16 @@ def _filled(session: Session, query: Aggregate, at: int, rows: list[Any]) -> lis
     empty = 0 if query.operation in _ZERO or query.operation == "rate" else None
     others: Any = [()]
     if len(query.by) > 1:
-        others = {_apart(other): other for key, _ in rows for other in (key[:at] + key[at + 1 :],)}.values()
-        others = sorted(others, key=_by_key)
-    known = {_apart(key): value for key, value in rows}
+        others = {apart(other): other for key, _ in rows for other in (key[:at] + key[at + 1 :],)}.values()
+        others = sorted(others, key=by_key)
+    known = {apart(key): value for key, value in rows}
     filled = []
     for start in when.buckets(low, high, unit, session.tz):
         moment = when.bucket_datetime(start, unit, session.tz)
         within = []
         for other in others:
             key = (*other[:at], moment, *other[at:])
-            within.append((key, known.get(_apart(key), empty)))
+            within.append((key, known.get(apart(key), empty)))
         if len(query.by) > 1:
             within.sort(key=lambda pair: -pair[1] if pair[1] is not None else float("inf"))
         filled += within

@@ -25,6 +25,7 @@ from ..stats.sketch import Sketch
 from .cells import Cells, Fold, extremes
 from .cover import RAW, Expired, Piece, cover, expired, levels
 from .engine import Session
+from .groups import apart
 
 __all__ = ["Levels", "following", "is_whole", "levels_of", "require_raw"]
 
@@ -141,13 +142,15 @@ class Levels:
 
     # the answer
 
-    def groups(self, raw: Callable[[Aggregate], Iterable[tuple[tuple[Any, ...], Any]]]) -> dict[Any, Cell]:
-        """One cell per key, of the whole range.
+    def groups(
+        self, raw: Callable[[Aggregate], Iterable[tuple[tuple[Any, ...], Any]]]
+    ) -> list[tuple[Any, Cell]]:
+        """Each key with its cell, of the whole range.
 
         Args:
             raw: answers a plain aggregate over the samples as (key, value) pairs.
         """
-        found: dict[tuple[Any, ...], Cell] = {}
+        found: dict[tuple[Any, ...], tuple[Any, Cell]] = {}
         with self.session.engine.log.snapshot() as reader:
             cells = Cells(reader, self.rollup)
             if cells.state.complete != self.state.complete:
@@ -163,15 +166,15 @@ class Levels:
         for piece in self.pieces:
             if piece.source == RAW:
                 self._raw(piece, raw, found)
-        if self._edge_only and (not found or next(iter(found.values())).last is None):
+        if self._edge_only and (not found or next(iter(found.values()))[1].last is None):
             raise self._expired(self.session.range(self.query.select).bounds[1])
-        return found
+        return list(found.values())
 
     def _position_in(self, reader: Any) -> int:
         kept = reader.get("consumer", consumer(self.rollup.name))
         return 0 if kept is None else orjson.loads(kept)["position"]
 
-    def _stored(self, cells: Cells, piece: Piece, found: dict[tuple[Any, ...], Cell]) -> None:
+    def _stored(self, cells: Cells, piece: Piece, found: dict[Any, tuple[Any, Cell]]) -> None:
         query, tz = self.query, self.session.tz
         bucket_at = next((n for n, d in enumerate(query.by) if d.kind == "bucket"), None)
         keys: dict[str, tuple[Any, ...] | None] = {}
@@ -187,7 +190,7 @@ class Levels:
                     unit = query.by[bucket_at].name
                     moments[bucket] = when.bucket_datetime(when.bucket(bucket, unit, tz), unit, tz)
                 held = (*held[:bucket_at], moments[bucket], *held[bucket_at:])
-            found.setdefault(held, Cell()).add(cell)
+            _cell(found, held).add(cell)
 
     def _key(self, tags: str) -> tuple[Any, ...] | None:
         """The group of a set of tags, without its bucket; None if the conditions leave it out."""
@@ -206,12 +209,12 @@ class Levels:
             found.append(None if value is MISSING else value)
         return tuple(found)
 
-    def _raw(self, piece: Piece, raw: Callable[..., Any], found: dict[tuple[Any, ...], Cell]) -> None:
+    def _raw(self, piece: Piece, raw: Callable[..., Any], found: dict[Any, tuple[Any, Cell]]) -> None:
         query = self.query
         plain = self.plain(piece)
         for part in _PARTS[query.operation](query):
             for at, value in raw(replace(plain, operation=part)):
-                cell = found.setdefault(at, Cell())
+                cell = _cell(found, at)
                 if part == "count":
                     cell.count += value
                 elif part == "sum":
@@ -271,6 +274,10 @@ class Levels:
             bounds = f" AND key >= '{key(piece.start)}'" if piece.start is not None else ""
             bounds += f" AND key < '{key(piece.end)}'" if piece.end is not None else ""
             yield f"SELECT key, value FROM kv WHERE space = '{name}'{bounds};"
+
+
+def _cell(found: dict[Any, tuple[Any, Cell]], key: tuple[Any, ...]) -> Cell:
+    return found.setdefault(apart(key), (key, Cell()))[1]
 
 
 def _both(_: Aggregate) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from .. import when
 from ..engine import buckets
 from ..engine import cohort as sql
 from ..engine.aggregate import decode, number
+from ..engine.groups import apart, mapping
 from ..errors import InvalidQuery
 from ..plan.cohort import CohortPlan
 from ..plan.condition import And, conditions
@@ -118,18 +119,19 @@ class CohortQuery(Query[Any]):
         with self.store.engine.asking() as session:
             statement, parameters, relation = sql.cohorts(session, self.plan)
             rows = session.fetch(statement, parameters)
-            groups: dict[Any, dict[int, list[Any]]] = {}
+            groups: dict[Any, tuple[Any, dict[int, list[Any]]]] = {}
             width = len(self.plan.by)
             for row in rows:
                 key = tuple(
                     decode(d, f"p{n}", relation, row[n], {}, session.tz) for n, d in enumerate(self.plan.by)
                 )
-                groups.setdefault(key, {}).setdefault(row[width], []).append(row[width + 1 :])
-            tables = {key: self._table(session, found) for key, found in groups.items()}
+                _, found = groups.setdefault(apart(key), (key, {}))
+                found.setdefault(row[width], []).append(row[width + 1 :])
+            tables = [(key, self._table(session, found)) for key, found in groups.values()]
         if not width:
-            return tables.get((), Cohorts(self.plan.granularity, []))
-        order = sorted(tables, key=lambda key: (-sum(c.size for c in tables[key]), str(key)))
-        return {key[0] if width == 1 else key: tables[key] for key in order}
+            return tables[0][1] if tables else Cohorts(self.plan.granularity, [])
+        tables.sort(key=lambda pair: (-sum(c.size for c in pair[1]), str(pair[0])))
+        return mapping([(key[0] if width == 1 else key, table) for key, table in tables])
 
     def _table(self, session: Session, found: dict[int, list[Any]]) -> Cohorts:
         plan = self.plan

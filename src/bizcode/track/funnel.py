@@ -11,6 +11,7 @@ from .. import when
 from ..engine import buckets
 from ..engine import funnel as sql
 from ..engine.aggregate import decode
+from ..engine.groups import mapping
 from ..errors import InvalidQuery
 from ..plan.condition import And, conditions
 from ..plan.fields import as_field
@@ -272,7 +273,7 @@ class FunnelQuery(Query[Any]):
             found.sort(key=lambda pair: (-pair[1].steps[0].count, str(pair[0])))
         else:
             found.sort(key=lambda pair: (pair[0][at], -pair[1].steps[0].count, str(pair[0])))
-        return {key[0] if len(by) == 1 else key: value for key, value in found}
+        return mapping([(key[0] if len(by) == 1 else key, value) for key, value in found])
 
 
 def _open(plan: FunnelPlan, n: int, now: int) -> str:
