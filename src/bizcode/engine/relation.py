@@ -202,7 +202,8 @@ def _owns(session: Any, kind: str, name: str | None, prefix: str, measured: bool
         "position": "position",
         "timestamp": "timestamp",
         "id": f"coalesce(id, {store} || position)",
-        "user": session.merged('"user"') if session.view.merged else '"user"',
+        # Named by its table: in a subquery DuckDB takes a bare "user" for the user of the database.
+        "user": session.merged('facts."user"') if session.view.merged else '"user"',
     }
     if name is not None:
         owns["type"] = owns["event"] = literal(name)
@@ -254,7 +255,7 @@ def build(
             f"{_expression(column, source, readings[alias], parameters)} AS {identifier(alias)}"
             for alias, column in columns.items()
         )
-        text = f"SELECT {shown or '1'} FROM {source.table}"
+        text = f"SELECT {shown or '1'} FROM {source.table}" + (" AS facts" if session.view.merged else "")
         parts.append(text + (f" WHERE {' AND '.join(where)}" if where else ""))
         if source.unsealed:
             session.unsealed(parts[-1], dict(enumerate(parameters.values[before:], before + 1)))
