@@ -31,6 +31,14 @@ class Identity:
         """The name under which an id counts."""
         return self._name.get(id, id)
 
+    def names(self) -> dict[str, str]:
+        """The name of each id that was ever merged."""
+        return dict(self._name)
+
+    def members(self, name: str | None) -> set[str | None]:
+        """The ids that count under a name, itself among them."""
+        return {name} if name is None else {name, *self._members.get(name, ())}
+
     def edges(self) -> list[tuple[str, str]]:
         """Every merge as (alias, user)."""
         return list(self._edges.values())

@@ -14,7 +14,7 @@ from ..errors import InvalidQuery
 from .fields import Field
 from .sql import identifier, pointer
 
-__all__ = ["ColumnPiece", "JsonPiece", "Piece", "candidates"]
+__all__ = ["ColumnPiece", "JsonPiece", "Piece", "candidates", "of_objects"]
 
 NUMBERS = frozenset(("int", "double"))
 _SQL = {"bool": "BOOLEAN", "int": "BIGINT", "double": "DOUBLE", "text": "VARCHAR", "json": "VARCHAR"}
@@ -72,7 +72,8 @@ def _json_typed(column: str, path: tuple[str, ...], type: str) -> str:
     return f"CASE WHEN json_type({column}, {where}) IN ({names}) THEN {value} END"
 
 
-def _of_objects(path: tuple[str, ...]) -> InvalidQuery:
+def of_objects(path: tuple[str, ...]) -> InvalidQuery:
+    """What is raised where a value is asked for and objects are found."""
     name = ".".join(path)
     return InvalidQuery(f"{name} holds objects: name one of their fields, like {name}.name")
 
@@ -91,7 +92,7 @@ class JsonPiece:
 
     def typed(self, path: tuple[str, ...], type: str) -> str:
         if type == "json" and "object" in self.known[path]:
-            raise _of_objects(path)  # as when it is sealed, and its fields are columns
+            raise of_objects(path)  # as when it is sealed, and its fields are columns
         return _json_typed(self.column, path, type)
 
     def lists(self, path: tuple[str, ...]) -> str:
@@ -125,7 +126,7 @@ class ColumnPiece:
 
     def typed(self, path: tuple[str, ...], type: str) -> str:
         if type == "json" and self.children.get(path):
-            raise _of_objects(path)
+            raise of_objects(path)
         return self._stored(path, type)
 
     def lists(self, path: tuple[str, ...]) -> str:

@@ -18,6 +18,7 @@ from ..plan.condition import And, conditions
 from ..query import Lazy
 from ..query.reach import describe
 from .columns import columnar
+from .feed import Feed, can_be_fed
 from .options import Options, of_join
 from .running import follow, over_history
 from .sinks import value_field
@@ -313,6 +314,16 @@ class Pipeline:
         """
         self._check()
         return Lazy(lambda: over_history(self, since), "stream", self.store.engine)
+
+    @property
+    def fed(self) -> bool:
+        """Whether what it gives can be kept up to date by `feed`."""
+        return can_be_fed(self)
+
+    def feed(self, came: Any, went: Any, again: Any) -> Feed:
+        """What it gives of everything there is, kept up to date; see Feed. For views."""
+        self._check()
+        return Feed(self, came, went, again)
 
     def explain(self) -> str:
         """The steps, and how each runs: "columns" in ranges of the log at once, "elements" one by one."""

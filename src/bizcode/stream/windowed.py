@@ -56,6 +56,8 @@ class Windowed:
         )
         self.lateness = lateness
         self.mark = -(2**62)
+        self.touched: dict[str, Kept] | None = None
+        """If there is one, told the windows that change, by place."""
         self._corrected = corrected
         self._tz = tz
         self._state = state
@@ -109,6 +111,8 @@ class Windowed:
     def keep(self, kept: Kept) -> None:
         """Write it with the batch."""
         self._state.put(kept.place, kept)
+        if self.touched is not None:
+            self.touched[kept.place] = kept
 
     def _drop(self, kept: Kept) -> None:
         index = index_of(kept.key)
@@ -118,6 +122,8 @@ class Windowed:
             if not of_key:
                 del self._open[index]
             self._state.drop(kept.place)
+            if self.touched is not None:
+                self.touched[kept.place] = kept
             self._release(kept, kept.entries)
 
     def _hold(self, kept: Kept, entries: list[Any]) -> None:
@@ -265,6 +271,7 @@ class Windowed:
         kept = self.fresh(key, names, low, high)
         for other in touching:
             self.merge(kept, other.states, other.count)
+            other.count = 0
             kept.entries += other.entries
             self._hold(kept, other.entries)
             kept.ids += other.ids

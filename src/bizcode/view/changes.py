@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,8 @@ from ..consume.dead import bury
 from ..plan.condition import Condition
 from ..record import Row
 from ..unit import UnitOfWork
+from .order import key_of, key_order
+from .table import same
 
 if TYPE_CHECKING:
     from .door import Views
@@ -54,16 +56,12 @@ class Changes:
         self._view = view
         self._condition = condition
         self._tell = tell
-        self._rows = {} if initial else self._now()
+        self._watch = views._table(view).watch(told=initial)
         self._looked = (-1, -1) if initial else self._moment()
 
     def _moment(self) -> tuple[int, int]:
         store = self._views._store
-        sliding = self._views._definition(self._view).last is not None
-        return store.log.head(), store.now() if sliding else 0
-
-    def _now(self) -> dict[Any, Row]:
-        return {k: row for k, row in self._views._top(self._view, 0).items() if self._condition.matches(row)}
+        return store.log.head(), store.now() if self._views._table(self._view).timed else 0
 
     def due(self) -> int | None:
         store = self._views._store
@@ -87,18 +85,36 @@ class Changes:
             kept = orjson.loads(log.get("view-again", key) or b"[]")
             self._give([_revived(one) for one in kept], key)
         self._looked = self._moment()
-        rows = self._now()
-        changes = []
-        for key in [*self._rows, *(key for key in rows if key not in self._rows)]:
-            before, after = self._rows.get(key), rows.get(key)
-            if before is after or before == after:
-                continue
-            kind = "insert" if before is None else "delete" if after is None else "update"
-            changes.append(ViewChange(kind, key[0] if len(key) == 1 else key, before, after))
-        self._rows = rows
+        changes = [
+            ViewChange(
+                "insert" if before is None else "delete" if after is None else "update", key, before, after
+            )
+            for key, before, after in self._changed()
+        ]
         for batch in [changes] if "fn" in self._tell else [[change] for change in changes]:
             if batch:
                 self._give(batch)
+
+    def _changed(self) -> Iterator[tuple[Any, Row | None, Row | None]]:
+        """(key, before, after) of the rows that changed, of those that meet the condition."""
+        table = self._views._table(self._view)
+        if self._watch.table is table:
+            found = self._watch.changes()
+        else:
+            # It was defined otherwise.
+            former = self._watch.rows()
+            self._watch = table.watch(told=True)
+            found = [(place, former.pop(place, None), after) for place, _, after in self._watch.changes()]
+            found += [(place, before, None) for place, before in former.items()]
+        for place, before, after in sorted(found, key=lambda change: key_order(change[0])):
+            before = before if before is not None and self._condition.matches(before) else None
+            after = after if after is not None and self._condition.matches(after) else None
+            if (before is None and after is None) or (
+                before is not None and after is not None and same(before, after)
+            ):
+                continue
+            key = key_of(place)
+            yield key[0] if len(key) == 1 else key, before, after
 
     def _give(self, changes: list[ViewChange], again: str | None = None) -> None:
         """Call what these changes are for, with what it writes in one transaction."""

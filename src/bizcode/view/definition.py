@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ from ..plan.select import Select
 from ..plan.spec import condition_of, field_of, has_function, select_of, spec_of
 from ..query.reach import describe
 
-__all__ = ["Definition", "condition", "from_spec", "ordering", "to_spec"]
+__all__ = ["Definition", "Named", "condition", "from_spec", "ordering", "to_spec"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,18 +71,23 @@ class Definition:
 
     def text(self) -> str:
         """What tells it from another definition; functions by their names only."""
-        source = (
-            self.select
-            if self.select is not None
-            else getattr(self.source, "name", type(self.source).__name__)
-        )
         parts = [
-            source,
+            self.select if self.select is not None else (self._source_text(), self.where),
             self.group_by,
             tuple(sorted((k, repr(v)) for k, v in self.compute.items())),
             self.having,
         ]
         return describe((*parts, self.order_by, self.limit, self.incremental, self.last))
+
+    def _source_text(self) -> str:
+        source = self.source
+        if hasattr(source, "explain"):
+            return source.explain()
+        name = getattr(source, "name", type(source).__name__)
+        asked = tuple(
+            getattr(source, part, None) for part in ("condition", "order", "rows_limit", "rows_offset")
+        )
+        return describe((name, *asked)) if any(part is not None for part in asked) else name
 
 
 def _said(made: Condition) -> str:
@@ -120,6 +125,12 @@ def condition(given: Any, tz: Any) -> Condition:
     return TRUE if given is None else conditions([given], {}, tz)
 
 
+class Named:
+    """What is known by the name of a view alone."""
+
+    name: str
+
+
 @dataclass(frozen=True, slots=True)
 class Selected:
     """The source of a definition that was read from the log."""
@@ -128,14 +139,12 @@ class Selected:
 
 
 def to_spec(made: Definition) -> Any:
-    """A definition as JSON, so that it lasts; None where a function, a stream or another view is part of it."""
-    select = made.select
-    if select is None or select.since is not None or select.until is not None:
-        return None
-    if has_function(select.where) or has_function(made.having):
+    """A definition as JSON, so that it lasts; None where a function, a stream or a question is part of it."""
+    source = _source_spec(made)
+    if source is None or has_function(made.having):
         return None
     return {
-        "select": spec_of(select),
+        **source,
         "group_by": list(made.group_by),
         "compute": {
             name: {"operation": one.operation, "field": spec_of(one.field), "argument": one.argument}
@@ -149,16 +158,39 @@ def to_spec(made: Definition) -> Any:
     }
 
 
-def from_spec(name: str, spec: Any, tz: Any) -> Definition | None:
-    """The definition of a spec, None of none."""
+def _source_spec(made: Definition) -> dict[str, Any] | None:
+    select = made.select
+    if select is None:
+        if has_function(made.where) or not isinstance(made.source, Named):
+            return None
+        return {"view": made.source.name, "where": spec_of(made.where)}
+    if select.since is not None or select.until is not None or has_function(select.where):
+        return None
+    return {"select": spec_of(select)}
+
+
+def from_spec(name: str, spec: Any, tz: Any, view: Callable[[str], Any]) -> Definition | None:
+    """The definition of a spec, None of none.
+
+    Args:
+        view: the view of a name.
+    """
     if spec is None:
         return None
-    select, having = select_of(spec["select"]), condition_of(spec["having"])
-    if select is None or having is None:
+    having = condition_of(spec["having"])
+    where: Condition | None = TRUE
+    source: Any
+    if "view" in spec:
+        where, source = condition_of(spec["where"]), view(spec["view"])
+    else:
+        select = select_of(spec["select"])
+        source = None if select is None else Selected(select)
+    if source is None or having is None or where is None:
         return None
     return Definition(
         name=name,
-        source=Selected(select),
+        source=source,
+        where=where,
         group_by=tuple(spec["group_by"]),
         compute={
             key: Aggregation(one["operation"], field_of(one["field"]), one["argument"])

@@ -6,6 +6,7 @@ State spaces: "define:view" (what each is, as text, so that another under its na
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +18,13 @@ from ..plan.aggregation import Aggregation
 from ..query import Lazy
 from ..query.selection import check_count
 from ..record import Row
-from .compute import in_order, rows
+from .anew import Anew, Written, rows_of
 from .definition import Definition, condition, from_spec, ordering, to_spec
-from .maintained import Maintained, can_be_maintained
-from .view import ViewDoor, ViewInfo
+from .elements import OfElements, OfRows
+from .of_records import OfRecords, can_be_followed
+from .order import Key, Sorted, place_of
+from .table import Table
+from .view import ViewDoor, ViewInfo, ViewQuery
 
 if TYPE_CHECKING:
     from ..store import Store
@@ -33,9 +37,10 @@ class Views:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._known: dict[str, Definition] = {}
-        self._cache: dict[str, tuple[int, int, int, dict[tuple[Any, ...], Row]]] = {}
-        self._maintained: dict[str, Maintained] = {}
+        self._known: dict[str, tuple[Definition, bytes | None]] = {}
+        """Each view's definition, with the record of it that it agrees with."""
+        self._tables: dict[str, Table] = {}
+        self._lock = threading.RLock()
 
     def define(
         self,
@@ -74,8 +79,12 @@ class Views:
                 )
             if kept is None:
                 found = {"text": text, "defined": self._store.now(), "spec": to_spec(made)}
-                tx.put("define:view", made.name, orjson.dumps(found))
-        self._known[made.name] = made
+                kept = orjson.dumps(found)
+                tx.put("define:view", made.name, kept)
+        with self._lock:
+            known = self._known.get(made.name)
+            if known is None or known[0].text() != text or known[0].source is None:
+                self._known[made.name] = (made, kept)
         return ViewDoor(self, made.name)
 
     def _made(
@@ -126,6 +135,8 @@ class Views:
             tz=tz,
         )
         made.check_fields((field for field, _ in made.order_by), "order_by=")
+        self._refuse_unfit(made)
+        self._refuse_circle(made)
         return made
 
     def list(self) -> Lazy[list[ViewInfo]]:
@@ -146,75 +157,86 @@ class Views:
     # what the doors ask
 
     def _has(self, name: str) -> bool:
-        if name in self._known or self._written(name):
-            return True
-        kept = self._store.log.get("define:view", name)
-        return (
-            kept is not None and from_spec(name, orjson.loads(kept).get("spec"), self._store.tz) is not None
-        )
+        try:
+            self._definition(name)
+        except NotFound:
+            return False
+        return True
 
     def _written(self, name: str) -> bool:
         """Whether a stream writes it: there are rows, or a stream with such a sink was started."""
         log = self._store.log
         if log.scan(f"view:{name}", limit=1):
             return True
-        return any(name in orjson.loads(kept).get("views", ()) for _, kept in log.scan("define:stream"))
+        return any(
+            name in orjson.loads(kept).get("views", ()) for kept in log.cached("define:stream").values()
+        )
 
     def _definition(self, name: str) -> Definition:
-        found = self._known.get(name)
-        if found is not None:
+        """What a view is now; another process may have changed it. Raises NotFound."""
+        kept = self._store.log.cached("define:view").get(name)
+        known = self._known.get(name)
+        if known is not None and known[1] == kept and (kept is not None or self._written(name)):
+            return known[0]
+        if kept is None:
+            if not self._written(name):
+                self._let_go(name)
+                names = ", ".join(sorted(self._store.log.cached("define:view"))) or "none"
+                raise NotFound(f"there is no view {name!r}; defined are: {names}")
+            made = Definition(name=name, source=None, group_by=(), compute={})
+        else:
+            found = orjson.loads(kept)
+            if known is not None and known[0].text() == found["text"]:
+                made = known[0]
+            else:
+                again = from_spec(name, found.get("spec"), self._store.tz, self.__getitem__)
+                if again is None:
+                    raise NotFound(
+                        f"the view {name!r} was defined by another program, over a function or a stream: "
+                        f"define it here too, to give it its source"
+                    )
+                made = again
+        with self._lock:
+            self._known[name] = (made, kept)
+        return made
+
+    def _let_go(self, name: str) -> None:
+        with self._lock:
+            self._known.pop(name, None)
+            self._tables.pop(name, None)
+
+    def _table(self, name: str) -> Table:
+        """The rows of a view, of its present definition. Raises NotFound."""
+        definition = self._definition(name)
+        with self._lock:
+            found = self._tables.get(name)
+            if found is None or found.definition is not definition:
+                found = self._tables[name] = self._made_table(definition)
             return found
-        if self._written(name):
-            return Definition(name=name, source=None, group_by=(), compute={})
-        kept = self._store.log.get("define:view", name)
-        if kept is not None:
-            made = from_spec(name, orjson.loads(kept).get("spec"), self._store.tz)
-            if made is None:
-                raise NotFound(
-                    f"the view {name!r} was defined by another program, over a function, a stream or a view: "
-                    f"define it here too, to give it its source"
-                )
-            self._known[name] = made
-            return made
-        raise NotFound(f"there is no view {name!r}; defined are: {', '.join(sorted(self._known)) or 'none'}")
 
-    def _rows(self, name: str, staleness: int) -> dict[tuple[Any, ...], Row]:
+    def _made_table(self, definition: Definition) -> Table:
+        store, source = self._store, definition.source
+        if source is None:
+            return Written(store, definition)
+        if can_be_followed(definition):
+            return OfRecords(store, definition)
+        if isinstance(source, ViewDoor) or (isinstance(source, ViewQuery) and source.is_filter):
+            return OfRows(store, definition, lambda: self._table(source.name))
+        if getattr(source, "fed", False):
+            return OfElements(store, definition)
+        return Anew(store, definition)
+
+    def _top(self, name: str, staleness: int) -> Mapping[Key, Row]:
+        """The rows that a view shows, in its order, by place."""
+        if self._store.unit() is None:
+            return self._table(name).top(staleness)
+        # What the unit is about to write counts too.
         definition = self._definition(name)
-        store = self._store
         if definition.source is None:
-            return {
-                tuple(orjson.loads(key)): Row(orjson.loads(kept))
-                for key, kept in store.log.scan(f"view:{name}")
-            }
-        if store.unit() is not None:
-            return rows(store, definition)
-        if can_be_maintained(definition):
-            return self._kept(definition).rows(staleness)
-        store.log.flush()
-        now, changes = store.now(), store.log.changes()
-        known = self._cache.get(name)
-        if known is not None:
-            fresh = known[0] == changes and (definition.last is None or known[1] == now)
-            recent = staleness and 0 <= now - known[1] <= staleness
-            if fresh or recent:
-                return known[3]
-        head = store.log.head()
-        found = rows(store, definition)
-        self._cache[name] = (changes, now, head, found)
-        return found
-
-    def _kept(self, definition: Definition) -> Maintained:
-        """The groups of a view, of its present definition."""
-        found = self._maintained.get(definition.name)
-        if found is None or found.definition is not definition:
-            found = self._maintained[definition.name] = Maintained(self._store, definition)
-        return found
-
-    def _top(self, name: str, staleness: int) -> dict[tuple[Any, ...], Row]:
-        definition = self._definition(name)
-        if self._store.unit() is None and definition.source is not None and can_be_maintained(definition):
-            return self._kept(definition).top(staleness)
-        return in_order(self._rows(name, staleness), definition)
+            return self._table(name).top(0)
+        found = rows_of(self._store, definition)
+        met = {place: row for place, row in found.items() if definition.having.matches(row)}
+        return Sorted(definition.order_by).first(met, definition.limit)
 
     def _row(self, name: str, key: Any, staleness: int) -> Row | None:
         definition = self._definition(name)
@@ -224,34 +246,28 @@ class Views:
                 f"the view {name!r} is grouped by {', '.join(definition.group_by) or 'nothing'}: "
                 f"its key has {len(definition.group_by)} parts, not {len(parts)}"
             )
-        limited = definition.limit is not None
-        return (self._top if limited else self._rows)(name, staleness).get(parts)
+        place = place_of(tuple(values.plain(part, self._store.tz, "key") for part in parts))
+        if self._store.unit() is not None:
+            return self._top(name, staleness).get(place)
+        return self._table(name).row(place, staleness)
 
     def _compute(self, name: str, incremental: bool) -> None:
-        definition = self._definition(name)
-        self._cache.pop(name, None)
-        if not incremental and definition.source is not None and can_be_maintained(definition):
-            self._kept(definition).rebuild()
+        table = self._table(name)
+        if incremental:
+            table.top()
         else:
-            self._rows(name, 0)
+            table.rebuild()
 
     def _info(self, name: str) -> ViewInfo:
-        if self._store.log.get("define:view", name) is None and not self._written(name):
-            self._definition(name)
-        if not self._has(name):
-            return ViewInfo(name, 0, 0, 0, self._store.log.head(), "", None)
-        found = self._top(name, 0)
-        known = self._cache.get(name)
-        definition = self._definition(name)
+        log = self._store.log
+        if not self._has(name) and log.cached("define:view").get(name) is not None:
+            return ViewInfo(name, 0, 0, 0, log.head(), "", None)  # it needs what another program has
+        table = self._table(name)
+        found = table.top()
         size = sum(len(orjson.dumps(dict(row), default=str)) for row in found.values())
-        head = self._store.log.head()
-        maintained = self._maintained.get(name)
-        position = head if known is None else known[2]
-        moment = None if known is None else when.to_datetime(known[1])
-        if maintained is not None:
-            position, moment = maintained.position, when.to_datetime(maintained.looked)
-        shown = definition.words if definition.source is not None else "written by a stream"
-        return ViewInfo(name, len(found), size, position, head - position, shown, moment)
+        shown = table.definition.words if table.definition.source is not None else "written by a stream"
+        lag = max(0, log.head() - table.position)
+        return ViewInfo(name, len(found), size, table.position, lag, shown, when.to_datetime(table.looked))
 
     def _update(self, name: str, changes: dict[str, Any]) -> None:
         known = self._definition(name)
@@ -284,18 +300,44 @@ class Views:
         made = self._made(name, **{**given, **changes})
         with self._store.log.transaction() as tx:
             kept = orjson.loads(tx.get("define:view", name) or b"{}")
-            tx.put("define:view", name, orjson.dumps({**kept, "text": made.text(), "spec": to_spec(made)}))
-        self._known[name] = made
-        self._cache.pop(name, None)
+            kept = orjson.dumps({**kept, "text": made.text(), "spec": to_spec(made)})
+            tx.put("define:view", name, kept)
+        with self._lock:
+            self._known[name] = (made, kept)
 
     def _drop(self, name: str) -> None:
         self._definition(name)
         with self._store.log.transaction() as tx:
             tx.delete("define:view", name)
             tx.clear(f"view:{name}")
-        self._known.pop(name, None)
-        self._cache.pop(name, None)
-        self._maintained.pop(name, None)
+        self._let_go(name)
+
+    def _refuse_unfit(self, made: Definition) -> None:
+        """Raises InvalidQuery where a source can't give what is asked of it."""
+        source = made.source
+        if isinstance(source, (ViewDoor, ViewQuery)):
+            views = source.views if isinstance(source, ViewQuery) else source._views
+            if views._store is not self._store:
+                raise InvalidQuery(
+                    f"the view {made.name!r} can't be made of {source.name!r}: that is of another business"
+                )
+            if made.last is not None:
+                raise InvalidQuery(
+                    f"rows of a view have no time: give last= to the view {source.name!r} itself"
+                )
+        for one in made.compute.values():
+            if made.select is not None and one.operation == "collect" and one.field is None:
+                raise InvalidQuery(f"a view can't compute {one!r} of records: collect() needs a field there")
+
+    def _refuse_circle(self, made: Definition) -> None:
+        """Raises InvalidQuery where a view would be made of itself."""
+        seen = [made.name]
+        source = made.source
+        while isinstance(source, (ViewDoor, ViewQuery)):
+            seen.append(source.name)
+            if source.name == made.name:
+                raise InvalidQuery(f"the view {made.name!r} would be made of itself: {' over '.join(seen)}")
+            source = self._definition(source.name).source if self._has(source.name) else None
 
     def __repr__(self) -> str:
         return "biz.view"

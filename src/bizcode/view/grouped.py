@@ -1,11 +1,12 @@
 """A stretch of the log, grouped: for each group how many records, and an accumulator's state per aggregation.
 
-One statement does it in DuckDB; the states are merged into those of the groups that are known.
+One statement does it in DuckDB; the states are merged into those of the groups that are known. Users come by the ids
+that were written: which of them are one is the caller's business.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,14 +20,29 @@ from ..plan.accumulator import Accumulator, accumulator
 from ..plan.fields import Field, as_field
 from ..plan.select import Dimension, Select
 from ..plan.sql import Parameters
-from ..record import MEASURE, Row
+from ..record import MEASURE
 from .definition import Definition
+from .order import Key, key_of
 
-__all__ = ["Entry", "Key", "entries", "folds_of", "key_order", "row_of", "states"]
+__all__ = ["NUMBERS", "OWN", "Entry", "Part", "entries", "folds_of", "own_of", "states"]
 
-Key = tuple[Any, ...]
 Entry = tuple[Key, int, int, tuple[Any, ...]]
-_NUMBERS = frozenset(("sum", "avg", "percentile", "stddev"))
+OWN = frozenset(("user", "event"))
+"""Names that mean the record's user (merged ids are one) and its event."""
+NUMBERS = frozenset(("sum", "avg", "percentile", "stddev"))
+"""Aggregations that take numbers only."""
+
+_ARRAYS = {"text": "VARCHAR", "int": "BIGINT", "double": "DOUBLE", "bool": "BOOLEAN", "mixed": "VARCHAR"}
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One group of a stretch of the log. `rounded`: its sums of floats are rounded."""
+
+    key: Key
+    count: int
+    states: list[Any]
+    rounded: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,33 +57,20 @@ def folds_of(definition: Definition) -> list[Accumulator]:
     return [accumulator(made) for made in definition.compute.values()]
 
 
-def row_of(definition: Definition, folds: list[Accumulator], key: Key, found: list[Any]) -> Row:
-    """A group's row: its key, and the results of its accumulators' states."""
-    shown = dict(zip(definition.group_by, key, strict=True))
-    for name, fold, state in zip(definition.compute, folds, found, strict=True):
-        shown[name] = fold.result(state)
-    return Row(shown)
-
-
-def key_order(key: Key) -> tuple[Any, ...]:
-    """What groups are sorted by where no order is asked for."""
-    return tuple(
-        (5, 0)
-        if part is None
-        else (0, part)
-        if isinstance(part, bool)
-        else (1, part)
-        if isinstance(part, (int, float))
-        else (2, part)
-        if isinstance(part, str)
-        else (3, str(part))
-        for part in key
-    )
-
-
 def field_of(made: Any, select: Select) -> Field:
     """The field that an aggregation reads; `value` of a measurement is its number."""
     return VALUE if made.field.path == ("value",) and select.kind == MEASURE else made.field
+
+
+def own_of(field: Field) -> str | None:
+    """The record's own attribute that a field means to a view: its user, or its event's name."""
+    return field.path[0] if len(field.path) == 1 and field.path[0] in OWN and not field._raw else None
+
+
+def _column(field: Field | None, own: str | None) -> Column:
+    if own is None or own not in OWN:
+        return Column("key", field)
+    return Column("user" if own == "user" else "name")
 
 
 def _read(session: Session, definition: Definition, span: tuple[int, int] | None, since: int | None) -> _Read:
@@ -77,15 +80,21 @@ def _read(session: Session, definition: Definition, span: tuple[int, int] | None
         select = replace(select, since=when.to_datetime(since))
     columns: dict[str, Column] = {"moment": Column("timestamp"), "position": Column("position")}
     dimensions = [
-        Dimension("user", "user") if name == "user" else Dimension("property", name, as_field(name))
+        Dimension(name, name) if name in OWN else Dimension("property", name, as_field(name))
         for name in definition.group_by
     ]
     for n, dimension in enumerate(dimensions):
-        columns[f"k{n}"] = Column("user") if dimension.kind == "user" else Column("key", dimension.field)
+        # Which ids are one user the caller knows.
+        columns[f"k{n}"] = (
+            Column("user", name="raw")
+            if dimension.kind == "user"
+            else _column(dimension.field, dimension.name)
+        )
     for n, made in enumerate(definition.compute.values()):
         if made.field is not None and made.field.path != ("timestamp",) and made.operation != "count":
-            kind = "number" if made.operation in _NUMBERS else "key"
-            columns[f"x{n}"] = Column(kind, field_of(made, select))
+            kind = "number" if made.operation in NUMBERS else "key"
+            field = field_of(made, select)
+            columns[f"x{n}"] = Column(kind, field) if kind == "number" else _column(field, own_of(field))
     parameters = Parameters()
     return _Read(session.relation(select, columns, parameters, span), parameters, dimensions)
 
@@ -98,31 +107,96 @@ def _key(session: Session, read: _Read, row: tuple[Any, ...]) -> Key:
 
 
 def states(
-    session: Session, definition: Definition, span: tuple[int, int] | None = None, since: int | None = None
-) -> Iterator[tuple[Key, int, list[Any]]]:
-    """(key, records, states) of each group among the records after one position and up to another (None: all),
-    from an instant on."""
+    session: Session,
+    definition: Definition,
+    span: tuple[int, int] | None = None,
+    since: int | None = None,
+    only: Mapping[int, Collection[Any]] | None = None,
+) -> Iterator[Part]:
+    """Each group among the records after one position and up to another (None: all), from an instant on.
+
+    Args:
+        only: which parts (see `order.place_of`) a key may have at some of its places. Sums of floats are then
+            exact.
+    """
     read = _read(session, definition, span, since)
     keys = [f"k{n}" for n in range(len(read.dimensions))]
     folds = folds_of(definition)
-    values = [_sql(fold, n, read.relation.readings.get(f"x{n}", "")) for n, fold in enumerate(folds)]
+    readings = _readings(read, folds)
+    exact = only is not None
+    values = [
+        _sql(fold, n, reading, exact) for n, (fold, reading) in enumerate(zip(folds, readings, strict=True))
+    ]
     sql = f"SELECT {', '.join([*keys, 'count(*)', *values])} FROM ({read.relation.sql})"
+    if only:
+        sql += f" WHERE {_among(read, only)}"
     if keys:
         sql += f" GROUP BY {', '.join(keys)}"
     made = [
-        (fold, len(keys) + 1 + n, read.relation.readings.get(f"x{n}", "")) for n, fold in enumerate(folds)
+        (fold, len(keys) + 1 + n, reading)
+        for n, (fold, reading) in enumerate(zip(folds, readings, strict=True))
     ]
-    as_shown = all(read.relation.readings.get(key) in ("text", "int", "bool") for key in keys)
+    rounded = not exact and any(_is_float_sum(fold, reading) for fold, _, reading in made)
+    as_shown = all(read.relation.readings.get(key) in ("text", "int", "") for key in keys)
     cursor = session.cursor.execute(sql, read.parameters.values)
     while rows := cursor.fetchmany(10_000):
         for row in rows:
             count = row[len(keys)]
             if count:
                 key = row[: len(keys)] if as_shown else _key(session, read, row)
-                yield key, count, [_state(fold, row[at], count, reading) for fold, at, reading in made]
+                yield Part(key, count, [_state(fold, row[at], count, how) for fold, at, how in made], rounded)
 
 
-def _sql(fold: Accumulator, n: int, reading: str) -> str:
+def _readings(read: _Read, folds: list[Accumulator]) -> list[str]:
+    """How the values of each aggregation are typed; a user or a name is text."""
+    found = read.relation.readings
+    return [found.get(f"x{n}", "") or "text" if f"x{n}" in found else "" for n in range(len(folds))]
+
+
+def _is_float_sum(fold: Accumulator, reading: str) -> bool:
+    return fold.made.operation in ("sum", "avg") and not fold.instants and reading != "int"
+
+
+def _among(read: _Read, only: Mapping[int, Collection[Any]]) -> str:
+    """SQL that lets keys of these parts through."""
+    parts = []
+    for n, wanted in only.items():
+        column = f"k{n}"
+        reading = read.relation.readings.get(column) or "text"
+        values = [value for value in key_of(tuple(wanted)) if value is not None and _fits(value, reading)]
+        if reading == "mixed":
+            values = _json(read, values)
+            found = f"{column} IN ({', '.join(values)})" if values else "FALSE"
+        else:
+            given = read.parameters.add(list(map(float, values)) if reading == "double" else values)
+            found = f"{column} IN (SELECT unnest({given}::{_ARRAYS[reading]}[]))"
+        parts.append(f"({found} OR {column} IS NULL)" if None in wanted else found)
+    return " AND ".join(parts)
+
+
+def _fits(value: Any, reading: str) -> bool:
+    if reading == "text":
+        return isinstance(value, str)
+    if reading == "bool":
+        return isinstance(value, bool)
+    if reading == "int":
+        return type(value) is int
+    return reading == "mixed" or type(value) in (int, float)
+
+
+def _json(read: _Read, values: list[Any]) -> list[str]:
+    """The JSON texts of values, made as those of mixed columns are; a text may be that of a list itself."""
+    found = []
+    for value in values:
+        type = "BOOLEAN" if isinstance(value, bool) else "BIGINT" if isinstance(value, int) else "DOUBLE"
+        if isinstance(value, str):
+            type = "VARCHAR"
+            found.append(f"{read.parameters.add(value)}::VARCHAR")
+        found.append(f"CAST(to_json({read.parameters.add(value)}::{type}) AS VARCHAR)")
+    return found
+
+
+def _sql(fold: Accumulator, n: int, reading: str, exact: bool) -> str:
     """SQL of an accumulator's state, or of the values that it is made of."""
     operation = fold.made.operation
     x = "epoch_us(moment)" if fold.instants else f"x{n}"
@@ -132,6 +206,8 @@ def _sql(fold: Accumulator, n: int, reading: str) -> str:
     if operation in ("sum", "avg"):
         if fold.instants or reading == "int":
             return f"{{'n': count({x}), 'i': sum({x}), 'f': NULL}}"
+        if exact:
+            return f"list({x}) FILTER ({x} IS NOT NULL)"
         return f"{{'n': count({x}), 'i': NULL, 'f': fsum({x})}}"
     if operation in ("min", "max") and (fold.instants or reading in ("int", "double", "text")):
         return f"{operation}({x})"
@@ -145,29 +221,30 @@ def _sql(fold: Accumulator, n: int, reading: str) -> str:
 
 
 def _state(fold: Accumulator, value: Any, count: int, reading: str) -> Any:
+    """The state that a value of `_sql` means."""
     operation = fold.made.operation
     state = fold.new()
     if operation == "count":
         return [count]
     if value is None:
         return state
-    if operation in ("sum", "avg"):
+    listed = isinstance(value, list)
+    if operation == "collect":
+        for item in value:
+            fold.add(state, _value(item["x"], reading), item["t"], item["p"])
+    elif listed:
+        fold.many(state, [_value(item, reading) for item in value], range(len(value)), range(len(value)))
+    elif operation in ("sum", "avg"):
         if value["n"]:
             whole, part = value["i"] or 0, value["f"]
             fold.merge(state, [value["n"], whole, [] if part is None else [part]])
-        return state
-    if operation in ("first", "last"):
+    elif operation in ("first", "last"):
         fold.add(state, _value(value["x"], reading), value["t"], value["p"])
     elif operation == "distinct":
         for item, times in value.items():
             one = fold.new()
             fold.add(one, _value(item, reading), 0, 0)
             fold.merge(state, dict.fromkeys(one, times))
-    elif operation == "collect":
-        for item in value:
-            fold.add(state, _value(item["x"], reading), item["t"], item["p"])
-    elif isinstance(value, list):
-        fold.many(state, [_value(item, reading) for item in value], range(len(value)), range(len(value)))
     else:
         fold.add(state, value, 0, 0)
     return state

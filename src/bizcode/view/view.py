@@ -17,8 +17,8 @@ from ..query.base import Query
 from ..query.selection import check_count
 from ..record import Row
 from .changes import Changes, ViewChange
-from .compute import arranged
-from .definition import ordering
+from .definition import Named, ordering
+from .order import arranged
 
 if TYPE_CHECKING:
     from ..engine import Engine
@@ -55,6 +55,11 @@ class ViewQuery(Query[list[Row]]):
     @property
     def title(self) -> str:
         return self.name
+
+    @property
+    def is_filter(self) -> bool:
+        """Whether it only leaves rows out."""
+        return self.order is None and self.rows_limit is None and not self.rows_offset
 
     def _engine(self) -> Engine:
         return self.views._store.engine
@@ -94,7 +99,7 @@ class ViewQuery(Query[list[Row]]):
         return arranged(rows, order, self.rows_limit, self.rows_offset)
 
 
-class ViewDoor:
+class ViewDoor(Named):
     """`biz.view.leaderboard`."""
 
     def __init__(self, views: Views, name: str) -> None:
