@@ -159,6 +159,22 @@ def test_the_range_before():
     assert previous("2024-03-10", "2024-03-13") == ["2024-03-07T00:00", "2024-03-10T00:00"]
 
 
+def test_a_rolling_range_so_much_earlier_is_as_long():
+    assert previous("7d", "2024-02-29T12:00", "prev_year") == ["2023-02-21T12:00", "2023-02-28T12:00"]
+    assert previous("7d", "2024-03-31T12:00", "prev_month") == ["2024-02-22T12:00", "2024-02-29T12:00"]
+    assert previous("1mo", "2024-03-31T12:00", "prev_month") == ["2024-01-29T12:00", "2024-02-29T12:00"]
+    now = at("2024-04-01T12:00", BERLIN)
+    found = when.previous(when.resolve_range("2d", None, now, BERLIN), now, BERLIN, "prev_week")
+    assert found.bounds == (at("2024-03-23T12:00", BERLIN), at("2024-03-25T12:00", BERLIN))
+
+
+def test_ends_that_are_cut_to_one_day_leave_an_empty_range():
+    now = at("2024-03-31T12:00")
+    range_ = when.resolve_range("2024-03-30T21:00", "2024-03-31T09:00", now, UTC_ZONE)
+    found = when.previous(range_, now, UTC_ZONE, "prev_month")
+    assert shown(found) == ["2024-02-29T21:00", "2024-02-29T21:00"]
+
+
 def test_a_duration_back_ends_now_and_has_the_instant_itself():
     now = at("2024-03-15T12:00")
     found = when.resolve_range("7d", None, now, UTC_ZONE)

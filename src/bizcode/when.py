@@ -324,7 +324,7 @@ def previous(range_: Range, now: int, tz: ZoneInfo, kind: str = "prev") -> Range
 
     "prev": of a rolling or absolute range the equally long one just before; of a calendar period the
     period before, up to the same elapsed point. "prev_week", "prev_month", "prev_quarter", "prev_year":
-    the same range so much earlier by the calendar.
+    the same range so much earlier by the calendar, a rolling one equally long.
     """
     if range_.since is None:
         raise InvalidTime("a comparison needs a range: say since when")
@@ -337,10 +337,18 @@ def previous(range_: Range, now: int, tz: ZoneInfo, kind: str = "prev") -> Range
         assert range_.unit is not None
         start = bucket(range_.since - 1, range_.unit, tz)
         return Range(start, min(_back(end, range_.unit, tz), range_.since), "absolute")
+    until = _earlier(end, kind, tz)
+    if range_.to_now and range_.length is not None:
+        # As it was asked so much earlier, and as long.
+        return Range(shift(until, range_.length, tz, back=True), until, "absolute")
+    start = _earlier(range_.since, kind, tz)
+    # Both ends may be cut to one last day of a month, the later of them at an earlier time of day.
+    return Range(start, max(start, until), "absolute")
+
+
+def _earlier(us: int, kind: str, tz: ZoneInfo) -> int:
     unit, length = _PREVIOUS_UNIT[kind]
-    if unit == "week":
-        return Range(_back(range_.since, "week", tz), _back(end, "week", tz), "absolute")
-    return Range(shift(range_.since, length, tz, back=True), shift(end, length, tz, back=True), "absolute")
+    return _back(us, unit, tz) if unit == "week" else shift(us, length, tz, back=True)
 
 
 def _back(us: int, unit: str, tz: ZoneInfo) -> int:
