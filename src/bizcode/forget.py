@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import orjson
@@ -19,7 +20,8 @@ __all__ = ["forget"]
 
 
 def forget(store: Store, user: str) -> int:
-    """Erase every record of a user and of the ids merged with it.
+    """Erase every record of a user and of the ids merged with it, and the events of the entity that is that user:
+    of `Customer("u1")` and `User("u1")`, by what the business's identities are called.
 
     What is kept is one record that something was erased (of how many records, not whose). Consumers are
     told by it and rebuild what they derived. Raises InvalidQuery inside `biz.do`; NotFound never: an
@@ -34,7 +36,7 @@ def forget(store: Store, user: str) -> int:
     identity.load(merges)
     name = identity.user(user)
     ids = {user, name} | {id for pair in identity.edges() for id in pair if identity.user(id) == name}
-    positions = _positions(store, ids)
+    positions = _positions(store, ids, _types(store))
     gone = [key for key, value in merges if ids & set(_ids(value))]
     entities = sorted({row.entity for row in store.log.at(positions) if row.entity is not None})
     prepared = [prepare(positions) for prepare in store.erasing]
@@ -68,13 +70,20 @@ def forget(store: Store, user: str) -> int:
     return len(positions)
 
 
+def _types(store: Store) -> list[str]:
+    """The types of entities that are users themselves: `user_id` names a User, `customer_id` a Customer."""
+    named = [re.sub("(_id|Id)$", "", name) for name in store.identity if re.search("(_id|Id)$", name)]
+    return sorted({"".join(part[:1].upper() + part[1:] for part in name.split("_")) for name in named})
+
+
 def _ids(merge: bytes) -> tuple[str, str]:
     data = orjson.loads(merge)
     return data["alias"], data["user"]
 
 
-def _positions(store: Store, ids: set[str]) -> list[int]:
-    """Every record that is of one of the ids, or that names one in a merge."""
+def _positions(store: Store, ids: set[str], types: list[str]) -> list[int]:
+    """Every record that is of one of the ids, or that names one in a merge, or that happened to an entity of one
+    of the types with such an id."""
     from .engine import Column
     from .plan.condition import And, Compare, Or
     from .plan.fields import Field
@@ -108,6 +117,16 @@ def _positions(store: Store, ids: set[str]) -> list[int]:
             if kind == SYSTEM:
                 parameters.values.pop()
             found |= {row[0] for row in session.fetch(sql, parameters)}
+        own = Compare(Field(("entity",), own=True), "in", wanted)
+        parameters = Parameters()
+        relation = session.relation(
+            Select(kind=ENTITY, where=And((own,))), {**columns, "name": Column("name")}, parameters
+        )
+        found |= {
+            position
+            for position, name in session.fetch(f"SELECT position, name FROM ({relation.sql})", parameters)
+            if name.partition(".")[0] in types
+        }
         for (kind, _), retracted in session.view.retracted.items():
             if kind in (EVENT, MEASURE):
                 rows = [*store.log.at(retracted), *store.segments.at(retracted)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .engine.tail import PENDING, View
@@ -117,9 +118,9 @@ def _select(connection: Any, query: str, parameters: tuple[Any, ...]) -> list[Sq
 
     found = connection.sql(query, params=list(parameters)).to_arrow_table()
     # DuckDB's own conversion of timestamps with a zone wants pytz.
-    for n, field in enumerate(found.schema):
-        if isinstance(field.type, pa.TimestampType) and field.type.tz is not None:
-            found = found.set_column(n, field.name, found.column(n).cast(pa.timestamp("us", "UTC")))
+    for n, shape in enumerate(found.schema):
+        if isinstance(shape.type, pa.TimestampType) and shape.type.tz is not None:
+            found = found.set_column(n, shape.name, found.column(n).cast(pa.timestamp("us", "UTC")))
     names = tuple(found.column_names)
     columns = [column.to_pylist() for column in found.columns]
     return [SqlRow.of(names, row) for row in zip(*columns, strict=True)]
@@ -166,7 +167,9 @@ def _tail(session: Session, view: View, connection: Any) -> None:
     ).to_arrow_table()
     connection.register("copied", rows)
     connection.execute(
-        "INSERT INTO tail SELECT * REPLACE (make_timestamptz(timestamp) AS timestamp) FROM copied"
+        # A null is left out, as it is of sealed records: in SQL both are NULL.
+        "INSERT INTO tail SELECT * REPLACE (make_timestamptz(timestamp) AS timestamp, "
+        "CAST(json_merge_patch('{}', data) AS JSON) AS data) FROM copied"
     )
     connection.unregister("copied")
     merged = session.cursor.sql(f"SELECT * FROM {session.merges}").to_arrow_table()
@@ -193,30 +196,35 @@ def _sealed(session: Session, view: View, kind: str, name: str) -> str:
 
 
 def _data(columns: list[Any]) -> str:
-    """The properties as JSON, without those that are missing."""
-    tree: dict[str, Any] = {}
+    """The properties as JSON, without those that are missing. A property that is an object here and a number
+    there has columns of its own, and columns of its parts."""
+    tree: _Node = _Node()
     for column in columns:
         node = tree
-        for part in column.path[:-1]:
-            node = node.setdefault(part, {})
-            if not isinstance(node, dict):
-                break
-        else:
-            node.setdefault(column.path[-1], [])
-            leaf = node[column.path[-1]]
-            if isinstance(leaf, list):
-                leaf.append(column)
-    parts = [f"{literal(key)}, {_json(value)}" for key, value in tree.items()]
-    found = "json_object(" + ", ".join(parts) + ")"
-    return f"CAST(json_merge_patch(json_merge_patch('{{}}', {found}), coalesce(rest, '{{}}')) AS JSON)"
+        for part in column.path:
+            node = node.parts.setdefault(part, _Node())
+        node.columns.append(column)
+    return f"CAST(json_merge_patch(json_merge_patch('{{}}', {tree.parts_as_json()}), coalesce(rest, '{{}}')) AS JSON)"
 
 
-def _json(node: Any) -> str:
-    if isinstance(node, dict):
-        inner = ", ".join(f"{literal(key)}, {_json(value)}" for key, value in node.items())
-        return f"nullif(json_merge_patch('{{}}', json_object({inner})), '{{}}'::JSON)"
-    parts = [
-        f"CAST({identifier(c.column)} AS JSON)" if c.type == "json" else f"to_json({identifier(c.column)})"
-        for c in node
-    ]
-    return parts[0] if len(parts) == 1 else f"coalesce({', '.join(parts)})"
+@dataclass(slots=True)
+class _Node:
+    """Where a path leads: the columns that end there, and those that go on."""
+
+    columns: list[Any] = field(default_factory=list)
+    parts: dict[str, _Node] = field(default_factory=dict)
+
+    def parts_as_json(self) -> str:
+        pairs = [f"{literal(name)}, {part.as_json()}" for name, part in self.parts.items()]
+        return "json_object(" + ", ".join(pairs) + ")"
+
+    def as_json(self) -> str:
+        found = [
+            f"CAST({identifier(c.column)} AS JSON)"
+            if c.type == "json"
+            else f"to_json({identifier(c.column)})"
+            for c in self.columns
+        ]
+        if self.parts:
+            found.append(f"nullif(json_merge_patch('{{}}', {self.parts_as_json()}), '{{}}'::JSON)")
+        return found[0] if len(found) == 1 else f"coalesce({', '.join(found)})"

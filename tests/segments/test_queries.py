@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import orjson
 import pytest
 
 from bizcode import Business
@@ -45,3 +46,52 @@ def test_forgetting_leaves_no_byte_of_a_user_in_any_file(biz):
     for path in biz.store.directory.rglob("*"):
         assert path.is_dir() or mark.encode() not in path.read_bytes(), path
     assert mark not in biz.track.View.schema().run().properties
+
+
+def test_sql_sees_the_same_properties_sealed_and_unsealed(biz):
+    given = [
+        {"a": None, "b": {"c": None, "d": 1}, "list": [1, None, {"x": None}], "empty": {}, "whole": 1.0},
+        {"a": 1, "b": "text"},
+        {"a": {"deep": {"deeper": True}}, "b": {"d": "text", "e": [1]}},
+        {"a": {"deep": 3}, "b": 2.5},
+        {},
+    ]
+    for data in given:
+        biz.track.Seen(data)
+
+    def found():
+        rows = biz.sql("SELECT data, data->>'a' AS a, data->>'$.b.d' AS d FROM events ORDER BY position")
+        return [(orjson.loads(row.data), row.a, row.d) for row in rows]
+
+    unsealed = found()
+    assert [data for data, _, _ in unsealed[1:]] == given[1:]
+    assert unsealed[0][0] == {
+        "b": {"d": 1},
+        "list": [1, None, {"x": None}],
+        "empty": {},
+        "whole": 1.0,
+    }
+    biz.store.segments.seal()
+    assert found() == unsealed
+
+
+def test_forgetting_a_user_takes_the_entity_that_is_the_user(biz):
+    biz.aggregate(
+        "Customer",
+        initial=dict,
+        reduce={"Customer.signup": lambda state, event: {"name": event.name}},
+        snapshots={"every": 1},
+    )
+    biz.Customer("u1").append("signup", name="Mallory-81a0")
+    biz.Customer("u1").snapshot()
+    biz.Customer("u2").append("signup", name="Alice")
+    biz.Order("u1").append("created", total=5)
+    biz.store.segments.seal()
+    biz.User("anon-u1").append("seen", name="Mallory-81a0")
+    biz.identify("anon-u1", "u1")
+    biz.drain()
+    biz.forget("u1")
+    assert biz.Customer.ids().run() == ["u2"]
+    assert biz.User.ids().run() == []
+    assert biz.Order.ids().run() == ["u1"]
+    assert not any(b"Mallory-81a0" in file.read_bytes() for file in biz.store.root.rglob("*") if file.is_file())
