@@ -36,6 +36,8 @@ PAGES = {
     "dead-letters": "Dead letters",
     "connect": "Connect",
 }
+_APART = ("events", "experiments", "streams", "connect")
+"""What begins a group of the menu: asking, deciding, operating, setting up."""
 _TYPES = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml", "txt": "text/plain"}
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -117,7 +119,7 @@ class Pages:
         base = escape(scope.get("root_path", ""))
         name = escape(title(biz))
         links = "".join(
-            f'<li><a href="{base}/{page}"{" aria-current=page" if page == path else ""}>{title}</a></li>'
+            f'<li{" class=apart" if page in _APART else ""}><a href="{base}/{page}"{" aria-current=page" if page == path else ""}>{title}</a></li>'
             for page, title in PAGES.items()
         )
         leave = f'<form method="post" action="{base}/logout"><button class="plain">Sign out</button></form>'
@@ -168,6 +170,10 @@ def title(biz: Business) -> str:
     """What the business is called: its tenant, else the last part of where it is kept, which has no password."""
     root = biz.store.root
     kept = urlsplit(root).path if isinstance(root, str) else root.name
+    if not isinstance(root, str) and kept.startswith(
+        "."
+    ):  # ./.bizcode is the business of the directory it lies in
+        kept = root.absolute().parent.name
     return biz.store.tenant or ("" if biz.store.temporary else kept.rpartition("/")[2]) or "bizcode"
 
 

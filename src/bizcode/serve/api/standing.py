@@ -200,6 +200,7 @@ def _timeline(asked: Asked) -> Any:
 
 def _overview(asked: Asked) -> Any:
     biz, since = asked.biz, asked.get("since", "28d")
+    unit = "hour" if since == "today" else "day"
     position = biz.store.log.head()
     counts = biz.track.any.count().since(since).by("event").limit(MOST).run()
     events = []
@@ -210,16 +211,18 @@ def _overview(asked: Asked) -> Any:
                 "name": name,
                 "count": plain(one.count().since(since).vs("prev").run()),
                 "users": plain(one.unique().since(since).vs("prev").run()),
-                "days": _days(one.count().since(since)),
+                "days": _days(one.count().since(since), unit),
             }
         )
     running = biz.experiment.list(status="running").run()
     return {
         "result": {
             "since": since,
+            "unit": unit,
+            "now": biz.now().isoformat(),
             "position": position,
             "events": events,
-            "metrics": [_metric(biz, name, since) for name in biz.measure.names().run()[:MOST]],
+            "metrics": [_metric(biz, name, since, unit) for name in biz.measure.names().run()[:MOST]],
             "goals": [_goal(biz, info) for info in biz.goal.list(status="active").run()],
             "experiments": [
                 {
@@ -234,12 +237,12 @@ def _overview(asked: Asked) -> Any:
     }
 
 
-def _days(query: Any) -> Any:
-    """Day by day, each beside its day of the period before."""
-    return groups(query.by("day").vs("prev").run(), ["day"], _MOST_DAYS)["result"]
+def _days(query: Any, unit: str) -> Any:
+    """Day by day, or today's hours, each beside that of the period before."""
+    return groups(query.by(unit).vs("prev").run(), [unit], _MOST_DAYS)["result"]
 
 
-def _metric(biz: Any, name: str, since: str) -> dict[str, Any]:
+def _metric(biz: Any, name: str, since: str, unit: str) -> dict[str, Any]:
     from ...measure.metric import metric_kind
 
     kind = metric_kind(biz.store, name)
@@ -251,7 +254,7 @@ def _metric(biz: Any, name: str, since: str) -> dict[str, Any]:
         "operation": operation,
         "value": plain(asked.vs("prev").run()),
         "current": plain(biz.measure[name].current().run()) if kind else None,
-        "days": _days(asked),
+        "days": _days(asked, unit),
     }
 
 

@@ -54,13 +54,23 @@ const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const parts = new Intl.NumberFormat("en", { maximumFractionDigits: 2, minimumFractionDigits: 2 });
 const short = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
 const fine = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 });
+const minus = (text) => text.replace("-", "−");
 export function number(value) {
   if (value === null || value === undefined) return "–";
   if (typeof value !== "number") return String(value);
-  if (Number.isInteger(value)) return whole.format(value);
+  if (Number.isInteger(value)) return minus(whole.format(value));
   const size = Math.abs(value);
-  return size >= 100_000 ? whole.format(value) : size >= 0.1 ? parts.format(value) : fine.format(value);
+  return minus((size >= 100_000 ? whole : size >= 0.1 ? parts : fine).format(value));
 }
+/** One way to write all numbers of a column, so that their decimals stand below each other. */
+export function column(values) {
+  const known = values.filter((value) => typeof value === "number");
+  const broken = known.some((value) => !Number.isInteger(value)), sizes = known.map(Math.abs).filter((size) => size > 0);
+  const how = !broken || Math.max(0, ...sizes) >= 1e6 ? whole : Math.min(...sizes) >= 0.01 ? parts : null;
+  return (value) => (typeof value === "number" && how ? minus(how.format(value)) : number(value));
+}
+/** A number that was worked out, like a projection: no finer than what it is compared with. */
+export const about = (value, like) => number(typeof value === "number" && (Number.isInteger(like) || Math.abs(value) >= 1000) ? Math.round(value) : value);
 export const percent = (share, digits = 1) => (share === null || share === undefined ? "–" : `${(share * 100).toFixed(digits)} %`);
 export const chance = (p) => (p === null || p === undefined ? "" : p < 0.0001 ? "< 0.0001" : number(p));
 export const signed = (share) => (share === null || share === undefined ? "–" : `${share > 0 ? "+" : share < 0 ? "−" : ""}${Math.abs(share * 100).toFixed(1)} %`);
@@ -102,7 +112,7 @@ export function change(comparison) {
   if (comparison.percent === null) return h("span.faint.small", {}, comparison.previous === 0 ? "new" : "");
   const up = comparison.change > 0, same = comparison.change === 0;
   const text = same ? "unchanged" : `${up ? "▲" : "▼"} ${Math.abs(comparison.percent).toFixed(1)} %`;
-  return h(`span.small${same ? ".faint" : up ? ".up" : ".down"}`, { title: `before: ${number(comparison.previous)}` }, text, h("span.unseen", {}, same ? "" : up ? " up" : " down"));
+  return h("span.small.faint", { title: "the time before, equally long" }, h(`span${same ? "" : up ? ".up" : ".down"}`, {}, text, h("span.unseen", {}, same ? "" : up ? " up" : " down")), ` from ${number(comparison.previous)}`);
 }
 
 // parts of pages
@@ -120,7 +130,8 @@ export function spark(values, before = []) {
 export const STATUS = { achieved: "good", "on-track": "good", running: "good", ok: "good", started: "good", "at-risk": "warn", paused: "warn", pending: "warn", "off-track": "bad", missed: "bad", firing: "bad", failed: "bad" };
 export const badge = (text) => h(`span.badge${STATUS[text] ? "." + STATUS[text] : ""}`, {}, text);
 export const card = (title, aside, ...children) => h("section.card", {}, title === null ? null : h("header", {}, h("h2", {}, title), aside), ...children);
-export const empty = (...text) => h("div.empty", {}, ...text);
+/** What stands where there is nothing yet: what it is for, and the code that begins it. */
+export const empty = (text, code) => h("div.empty", {}, h("p", {}, text), code ? h("pre", { tabindex: "0" }, code) : null);
 export const bar = (share, kind = "", label = "") => h(`div.bar${kind ? "." + kind : ""}`, { role: "img", "aria-label": label }, h("i", { style: { width: `${Math.max(0, Math.min(1, share)) * 100}%` } }));
 
 export function table(caption, heads, rows, options = {}) {
@@ -148,7 +159,7 @@ export function select(label, choices, chosen, changed, hidden = false) {
   return made;
 }
 
-export const RANGES = [["7d", "7 days"], ["28d", "28 days"], ["90d", "90 days"], ["1y", "1 year"], ["", "All"]];
+export const RANGES = [["today", "Today"], ["7d", "7 days"], ["28d", "28 days"], ["90d", "90 days"], ["1y", "1 year"], ["", "All"]];
 
 const kept = new URLSearchParams(location.search);
 export const given = (name, other = "") => kept.get(name) ?? other;

@@ -1,7 +1,7 @@
 // Pages that show where things stand: overview, goals, experiments, views, streams, entities, dead letters, connect.
 
-import { admin, api, badge, bar, base, calmly, card, chance, change, day, empty, fill, given, h, into, keep, live, moment, number, path, percent, pick, RANGES, say, select, signed, spark, svg, table, word } from "./core.js";
-import { chart } from "./chart.js";
+import { about, admin, api, badge, bar, base, calmly, card, chance, change, column, day, empty, fill, given, h, into, keep, live, moment, number, path, percent, pick, RANGES, say, select, signed, spark, svg, table, word } from "./core.js";
+import { chart, parts } from "./chart.js";
 
 const KIND = { achieved: "good", "on-track": "good", "at-risk": "warn", "off-track": "bad", missed: "bad" };
 
@@ -12,11 +12,17 @@ function goal(one) {
   return h("a.card.tile", { href: `${base}/goals` }, h("div.name", {}, h("b", {}, one.name), badge(found.status)),
     found.targets ? h("div.number", {}, percent(found.percent / 100, 0)) : h("div", {}, h("span.number", { "data-current": found.current }, number(found.current)), h("span.faint", {}, ` of ${number(found.target)}`)),
     bar(found.percent / 100, KIND[found.status] ?? "", `${found.percent.toFixed(0)} percent`),
-    h("p.small.faint", {}, `${percent(found.percent / 100, 0)}, ${left}`, found.projected === null ? "" : `; projected ${number(found.projected)}${found.probability === null ? "" : `, ${percent(found.probability, 0)} likely`}`));
+    h("p.small.faint", {}, `${percent(found.percent / 100, 0)}, ${left}`, found.projected === null ? "" : `; projected ${about(found.projected, found.current)}${found.probability === null ? "" : `, ${percent(found.probability, 0)} likely`}`));
 }
 
 // A deadline is the end of its day, which is the beginning of the next.
 const lastDay = (iso) => day(new Date(new Date(iso) - 1).toISOString());
+
+/** The first morning: nothing is there yet. */
+const begin = () => card("Begin here", null, h("ol.begin", {},
+  h("li", {}, h("p", {}, h("b", {}, "Send events. "), "PostHog's and Segment's SDKs work as they are, once they are ", h("a", { href: `${base}/connect` }, "pointed at this host"), ". Or in Python:"), h("pre", { tabindex: "0" }, "biz.track.Signup(user_id=\"u1\", plan=\"pro\")\nbiz.measure.revenue(99, plan=\"pro\")")),
+  h("li", {}, h("p", {}, h("b", {}, "Say what you want. "), "Its progress and where it will end stand here every morning:"), h("pre", { tabindex: "0" }, "biz.goal.define(\"Q1\", target=biz.measure.revenue.sum().reach(100_000), by=\"2025-Q1\")")),
+  h("li", {}, h("p", {}, h("b", {}, "Look. "), "This page fills by itself as soon as something arrives."))));
 
 export async function overview(root) {
   let since = given("since", "28d"), chosen = "";
@@ -27,23 +33,28 @@ export async function overview(root) {
     const found = (await api("/overview", { since })).result;
     seen = found.position;
     look();
-    const tile = (name, kind, link, comparison, values, below) => h("a.card.tile", { href: link, "data-name": name }, h("div.name", {}, h("b", {}, name), h("span.small", {}, kind)), h("div.number", { "data-value": comparison.current }, number(comparison.current)), h("div", {}, change(comparison), below), spark(values.map((one) => one.value.current), values.map((one) => one.value.previous)));
+    const { unit } = found, whole = (days) => {
+      const { count, partial } = parts(days.map((one) => one.key[0]), unit, since, found.now);
+      return days.slice(0, count).filter((_, n) => !partial.has(n));
+    };
+    const tile = (name, kind, link, comparison, days, below) => h("a.card.tile", { href: link, "data-name": name }, h("div.name", {}, h("b", {}, name), h("span.small", {}, kind)), h("div.number", { "data-value": comparison.current }, number(comparison.current)), h("div.small.faint", {}, change(comparison), below && [" · ", below]), spark(whole(days).map((one) => one.value.current), whole(days).map((one) => one.value.previous)));
     const running = found.experiments.map((one) => h("tr.link", { onclick: () => { location.href = `${base}/experiments`; } }, h("td", {}, h("a", { href: `${base}/experiments` }, one.name)), h("td", {}, one.value ? one.value.verdict : h("span.faint", {}, one.reason)), h("td.n", {}, one.value ? number(Object.values(one.value.variants).reduce((sum, variant) => sum + variant.users, 0)) : "")));
     const firing = found.alerts.filter((one) => one.state !== "ok");
     const all = [...found.metrics.map((one) => ({ ...one, value: one.value })), ...found.events.map((one) => ({ ...one, operation: "count", value: one.count }))].filter((one) => one.days.length > 1);
     const hero = h("div"), draw = (name) => {
       chosen = name;
       const one = all.find((other) => `${other.name}: ${other.operation}` === name) ?? all[0];
-      fill(hero, chart(one.days.map((day_) => day_.key[0]), [{ name: one.name, values: one.days.map((day_) => day_.value.current) }, { name: "period before", values: one.days.map((day_) => day_.value.previous), style: (shade) => ({ stroke: shade, dash: [4, 4], width: 1.5, fill: undefined }) }], { unit: "day", label: `${one.name} by day, beside the period before`, height: 250 }));
+      const { count, partial } = parts(one.days.map((day_) => day_.key[0]), unit, since, found.now), days = one.days.slice(0, count);
+      fill(hero, chart(days.map((day_) => day_.key[0]), [{ name: one.name, values: days.map((day_) => day_.value.current) }, { name: "period before", values: days.map((day_) => day_.value.previous), style: (shade) => ({ stroke: shade, dash: [4, 4], width: 1.5, fill: undefined }) }], { unit, bars: true, partial, label: `${one.name} by ${unit}, beside the period before`, height: 250 }));
     };
     const nothing = !found.events.length && !found.metrics.length;
     fill(out,
       firing.length ? h("p.notice.bad", { role: "alert" }, `Firing: ${firing.map((one) => `${one.name} (${one.metric})`).join(", ")}`) : null,
       found.dead_letters ? h("p.notice", {}, h("a", { href: `${base}/dead-letters` }, `${found.dead_letters} records could not be handled`)) : null,
-      nothing ? card(null, null, empty("Nothing was recorded in this time. ", h("a", { href: `${base}/connect` }, "Connect an SDK"), ", or look further back.")) : null,
-      nothing ? null : h("div.grid", {}, found.metrics.map((one) => tile(one.name, one.operation === "avg" ? "average" : "sum", `${base}/metrics?metric=${encodeURIComponent(one.name)}&since=${since}`, one.value, one.days, one.current === null ? null : h("span.small.faint", {}, `  now ${number(one.current)}`))),
-        found.events.map((one) => tile(one.name, "count", `${base}/events?event=${encodeURIComponent(one.name)}&since=${since}`, one.count, one.days, h("span.small.faint", {}, `  ${number(one.users.current)} users`)))),
-      all.length ? card("By day", select("Drawn", all.map((one) => `${one.name}: ${one.operation}`), chosen, draw, true), hero) : null,
+      nothing ? (found.position ? card(null, null, empty("Nothing was recorded in this time: look further back.")) : begin()) : null,
+      nothing ? null : h("div.grid", {}, found.metrics.map((one) => tile(one.name, one.operation === "avg" ? "average" : "sum", `${base}/metrics?metric=${encodeURIComponent(one.name)}&since=${since}`, one.value, one.days, one.current === null ? null : `now ${number(one.current)}`)),
+        found.events.map((one) => tile(one.name, "count", `${base}/events?event=${encodeURIComponent(one.name)}&since=${since}`, one.count, one.days, `${number(one.users.current)} users`))),
+      all.length ? card(`By ${unit}`, select("Drawn", all.map((one) => `${one.name}: ${one.operation}`), chosen, draw, true), hero) : null,
       found.goals.length ? h("section.stack", {}, h("h2", {}, "Goals"), h("div.grid", {}, found.goals.map(goal))) : null,
       h("div.halves", {}, running.length ? card("Running experiments", null, table("Running experiments", ["experiment", "verdict", { text: "users", n: true }], running)) : null,
         found.alerts.length ? card("Alerts", null, table("Alerts", ["alert", "watches", "state"], found.alerts.map((one) => [one.name, one.metric, badge(one.enabled ? one.state : "off")]))) : null));
@@ -55,16 +66,28 @@ export async function overview(root) {
   await run();
 }
 
+/** The way of a goal so far, and as it is projected to go on until its deadline. */
+function course(one, p, points) {
+  if (points.length < 2) return null;
+  const ahead = p.projected !== null && one.by, count = points.length;
+  const times = [...points.map((point) => point.date + "T12:00:00Z"), ...(ahead ? [new Date(new Date(one.by) - 1).toISOString()] : [])];
+  if (ahead && times[count] <= times[count - 1]) times[count] = new Date(Date.parse(times[count - 1]) + 43200_000).toISOString();
+  const way = (end) => [...points.map((_, n) => (n === count - 1 ? p.current : null)), ...(ahead ? [end] : [])];
+  const line = (dash, width = 2) => (shade) => ({ dash, width, stroke: shade, spanGaps: true, fill: undefined, points: { show: false } });
+  const edge = (shade) => ({ ...line([], 0)(shade), class: "u-part" });
+  const series = [{ name: one.name, values: [...points.map((point) => point.value), ...(ahead ? [null] : [])] }, { name: "target", values: times.map(() => p.target), style: line([6, 4]) }];
+  if (ahead) series.push({ name: "projected", values: way(p.projected), style: line([3, 3]) });
+  if (ahead && p.interval) series.push({ name: "80 % low", values: way(p.interval[0]), style: edge }, { name: "80 % high", values: way(p.interval[1]), style: edge });
+  return chart(times, series, { unit: "day", label: `${one.name} by day, with its projection`, height: 250, band: ahead && p.interval ? [5, 4] : null });
+}
+
 export async function goals(root) {
   const found = (await api("/goals")).result;
-  if (!found.length) return fill(root, card(null, null, empty("No goals yet: biz.goal.define(\"Q1\", target=biz.measure.revenue.sum().reach(100_000), by=\"2024-Q1\")")));
+  if (!found.length) return fill(root, card(null, null, empty("No goals yet. Define one in the file that you give to bizcode serve:", "biz.goal.define(\n    \"Q1\",\n    target=biz.measure.revenue.sum().reach(100_000),\n    by=\"2025-Q1\",\n)")));
   fill(root, found.map((one) => {
     const p = one.progress.value, history = h("div");
-    const facts = p && [["current", p.current], ["target", p.target], ["remaining", p.remaining], ["days left", p.days_left], ["projected", p.projected], ["80 % interval", p.interval && `${number(p.interval[0])} … ${number(p.interval[1])}`], ["probability", p.probability === null ? null : percent(p.probability, 0)], ["owner", one.owner], ["deadline", one.by && lastDay(one.by)]].filter(([, value]) => value !== null && value !== undefined);
-    if (p && !p.targets) into(history, async () => {
-      const points = (await api(path("goals", one.name, "history"), { limit: 30 })).result;
-      if (points.length > 1) fill(history, chart(points.map((point) => point.date + "T12:00:00Z"), [{ name: one.name, values: points.map((point) => point.value) }, { name: "target", values: points.map(() => p.target), style: (shade) => ({ dash: [5, 5], stroke: shade }) }], { unit: "day", label: `${one.name} by day`, height: 220 }));
-    });
+    const facts = p && [["current", p.current], ["target", p.target], ["remaining", p.remaining], ["days left", p.days_left], ["projected", about(p.projected, p.current)], ["80 % interval", p.interval && `${about(p.interval[0], p.current)} … ${about(p.interval[1], p.current)}`], ["probability", p.probability === null ? null : percent(p.probability, 0)], ["owner", one.owner], ["deadline", one.by && lastDay(one.by)]].filter(([, value]) => value !== null && value !== undefined);
+    if (p && !p.targets) into(history, async () => fill(history, course(one, p, (await api(path("goals", one.name, "history"), { limit: 1000 })).result)));
     return card(one.name, badge(p ? p.status : one.state), p ? [bar(p.percent / 100, KIND[p.status] ?? "", `${p.percent.toFixed(0)} percent`), h("p.small.faint", { style: { margin: "6px 0 12px" } }, `${percent(p.percent / 100, 1)} of the way`),
       p.targets ? table("Targets", ["target", { text: "current", n: true }, { text: "goal", n: true }, "status"], p.targets.map((part) => [part.name, number(part.current), number(part.target), badge(part.status)])) : h("div.halves", {}, table("Standing", ["", { text: "", n: true }], facts.map(([name, value]) => [name, number(value)])), history)] : h("p.faint", {}, one.progress.reason));
   }));
@@ -80,7 +103,7 @@ function forest(variants, most) {
 
 export async function experiments(root) {
   const found = (await api("/experiments")).result;
-  if (!found.length) return fill(root, card(null, null, empty("No experiments yet: biz.experiment.define(\"pricing\", variants=[\"control\", \"value\"], goal=...)")));
+  if (!found.length) return fill(root, card(null, null, empty("No experiments yet. Each is a feature flag of PostHog's SDKs too:", "biz.experiment.define(\n    \"pricing\",\n    variants=[\"control\", \"value\"],\n    goal=biz.track.Purchase.unique(),\n    autostart=True,\n)")));
   fill(root, found.map((info) => {
     const place = h("div", { "aria-busy": "true" });
     into(place, async () => {
@@ -95,8 +118,8 @@ export async function experiments(root) {
       }) }, h("summary", {}, "Lift by day"));
       fill(place, h("p", { style: { "font-size": "16px", "margin-bottom": "4px" } }, h("b", {}, result.verdict)),
         h("p.faint.small", { style: { "margin-bottom": "12px" } }, `${result.goal ?? "no goal"}; ${number(Math.floor(result.days))} days${result.needed_sample_size ? `; about ${number(result.needed_sample_size)} users per variant would settle the difference seen` : ""}`),
-        table("Results", ["variant", { text: "users", n: true }, { text: rated ? "conversions" : "with the goal", n: true }, { text: rated ? "rate" : "mean", n: true }, { text: "lift", n: true }, "95 % interval", { text: "p", n: true }, { text: "p, any time", n: true }, { text: "beats", n: true }],
-          rows.map(([name, one], n) => [h("span", {}, name, n === 0 ? h("span.faint.small", {}, " control") : null, result.winner === name ? [" ", h("span.badge.good", {}, "winner")] : null), number(one.users), number(one.conversions), rated ? percent(one.rate, 2) : number(one.mean), n ? signed(one.lift) : "", shape(one), chance(one.p_value), chance(one.p_sequential), one.chance_to_beat === null ? "" : percent(one.chance_to_beat)])),
+        table("Results", ["variant", { text: "users", n: true }, { text: rated ? "conversions" : "with the goal", n: true }, { text: rated ? "rate" : "mean", n: true }, { text: "lift", n: true }, "95 % interval of the lift", { text: h("abbr", { title: "The chance of such a difference if there were none; to be read at the planned end" }, "p"), n: true }, { text: h("abbr", { title: "A p-value that holds however often it is looked at" }, "p, any day"), n: true }, { text: h("abbr", { title: "The chance that it is better than the control" }, "chance to beat"), n: true }],
+          rows.map(([name, one], n) => [h("span", {}, name, n === 0 ? h("span.faint.small", {}, " control") : null, result.winner === name ? [" ", h("span.badge.good", {}, "winner")] : null), number(one.users), number(one.conversions), rated ? percent(one.rate, 2) : number(one.mean), n ? signed(one.lift) : "", one.lift_ci ? h("div.interval", {}, shape(one), h("span.small.faint.nowrap", {}, `${signed(one.lift_ci[0])} … ${signed(one.lift_ci[1])}`)) : "", chance(one.p_value), chance(one.p_sequential), one.chance_to_beat === null ? "" : percent(one.chance_to_beat)])),
         result.warnings.map((warning) => h("p.notice", { style: { "margin-top": "10px" } }, warning)), h("div", { style: { "margin-top": "12px" } }, daily));
     });
     return card(info.name, h("span.small.faint", {}, info.started ? `since ${day(info.started)}  ` : "", badge(info.status)), place);
@@ -105,7 +128,7 @@ export async function experiments(root) {
 
 export async function views(root) {
   const found = (await api("/views")).result;
-  if (!found.length) return fill(root, card(null, null, empty("No views yet: biz.view.define(\"leaderboard\", source=biz.track.Purchase, group_by=\"user_id\", compute=dict(spent=biz.sum(\"amount\")))")));
+  if (!found.length) return fill(root, card(null, null, empty("No views yet. Define one in the file that you give to bizcode serve:", "biz.view.define(\n    \"leaderboard\",\n    source=biz.track.Purchase,\n    group_by=\"user_id\",\n    compute=dict(spent=biz.sum(\"amount\")),\n)")));
   const out = h("div");
   let stream = null;
   const show = (name) => {
@@ -117,8 +140,9 @@ export async function views(root) {
       view: ({ rows }) => {
         const columns = [...new Set(rows.flatMap(Object.keys))];
         const numeric = new Set(columns.filter((one) => rows.every((row) => row[one] === null || typeof row[one] === "number")));
+        const shown = Object.fromEntries([...numeric].map((one) => [one, column(rows.map((row) => row[one]))]));
         const seen = new Set(rows.map((row) => JSON.stringify(row)));
-        fill(place, rows.length ? table(name, columns.map((one) => ({ text: one, n: numeric.has(one) })), rows.map((row) => h(`tr${before && !before.has(JSON.stringify(row)) ? ".flash" : ""}`, {}, columns.map((one) => h(numeric.has(one) ? "td.n" : "td", {}, numeric.has(one) ? number(row[one]) : word(row[one])))))) : empty("The view has no rows."));
+        fill(place, rows.length ? table(name, columns.map((one) => ({ text: one, n: numeric.has(one) })), rows.map((row) => h(`tr${before && !before.has(JSON.stringify(row)) ? ".flash" : ""}`, {}, columns.map((one) => h(numeric.has(one) ? "td.n" : "td", {}, numeric.has(one) ? shown[one](row[one]) : word(row[one])))))) : empty("The view has no rows."));
         if (before) say(`${name} changed`);
         before = seen;
       },
@@ -137,7 +161,7 @@ export async function streams(root) {
     const found = (await api("/streams")).result;
     fill(place, found.length ? card(null, null, table("Streams", ["stream", "state", { text: "position", n: true }, { text: "lag", n: true }, "complete up to", { text: "open windows", n: true }, { text: "late", n: true }, { text: "dead", n: true }],
       found.map((one) => [h("b", {}, one.name), badge(one.state), number(one.position), h("span", { class: one.lag ? "badge warn" : "badge good" }, one.lag ? `${number(one.lag)} behind` : "none"), moment(one.watermark), number(one.open), number(one.late), one.dead ? h("a", { href: `${base}/dead-letters` }, number(one.dead)) : "0"])))
-      : card(null, null, empty("No streams were started yet: biz.stream.track.Purchase....named(\"hourly\").start()")));
+      : card(null, null, empty("No streams were started yet. Start one in the file that you give to bizcode serve:", "(\n    biz.stream.track.Purchase.window.tumbling(\"1h\")\n    .aggregate(amount=biz.sum(\"amount\"))\n    .to.measure.hourly_sales\n    .start()\n)")));
   });
   fill(document.getElementById("tools"), live({}, { head: calmly(run, 1000) }));
   fill(root, place);
@@ -146,23 +170,27 @@ export async function streams(root) {
 
 export async function entities(root) {
   const types = (await api("/entities")).result;
-  if (!types.length) return fill(root, card(null, null, empty("No entities yet: biz.Order(\"o1\").append(\"created\", total=199)")));
+  if (!types.length) return fill(root, card(null, null, empty("No entities yet. Any capitalised name is a type:", "biz.Order(\"o1\").append(\"created\", total=199)")));
   const list = h("div"), one = h("div.stack");
   const first = types.some((found) => found.type === given("type")) ? given("type") : types[0].type;
   const type = select("Type", types.map((found) => [found.type, `${found.type} (${number(found.count)})`]), first, () => { keep({ type: type.control.value, id: undefined }); fill(one); search(); });
   const wanted = h("input", { type: "search", placeholder: "id", value: given("q"), oninput: calmly(() => search(), 250) });
 
+  /** Gives the first id that was found. */
   async function search() {
+    let hit = null;
     keep({ type: type.control.value, q: wanted.value || undefined });
     await into(list, async () => {
       const found = await api(path("entities", type.control.value), { q: wanted.value, limit: 50 });
+      hit = found.result[0]?.id;
       const rows = found.result.map((row) => h("tr.link", { onclick: () => open(row.id) }, h("td", {}, h("button.plain", { type: "button" }, row.id)), h("td.n", {}, number(row.version))));
       fill(list, card(type.control.value, h("span.faint.small", {}, found.cursor ? "the first 50: search to narrow down" : `${rows.length} found`), rows.length ? table("Found", ["id", { text: "events", n: true }], rows) : empty("None has that id.")));
     });
+    return hit;
   }
 
-  async function open(id) {
-    keep({ id });
+  async function open(id, chosen = true) {
+    if (chosen) keep({ id });
     await into(one, async () => {
       const name = type.control.value;
       const [now, told] = await Promise.all([api(path("entities", name, id)), api(path("entities", name, id, "events"), { limit: 500 })]);
@@ -171,7 +199,8 @@ export async function entities(root) {
       const show = async () => {
         const version = Number(travel.value), latest = version === now.result.version;
         const found = latest ? now : await api(path("entities", name, id), { version });
-        label.textContent = latest ? `now, version ${version}` : `as it was at version ${version}`;
+        const last = told.result.find((event) => event.version === version);
+        label.textContent = latest ? `now, version ${version}` : `as it was at version ${version}${last ? `, ${moment(last.timestamp)}` : ""}`;
         travel.setAttribute("aria-valuetext", label.textContent);
         items.forEach((item, n) => item.classList.toggle("after", told.result[n].version > version));
         const fields = Object.entries(found.result.state ?? {});
@@ -180,12 +209,12 @@ export async function entities(root) {
       travel.addEventListener("input", show);
       fill(one, card(`${name} ${id}`, label, travel, state), card("What happened", h("span.faint.small", {}, `${number(now.result.version)} events`), h("ol.timeline", {}, items.toReversed())));
       await show();
-      if (innerWidth < 900) one.scrollIntoView();
+      if (chosen && innerWidth < 900) one.scrollIntoView();
     });
   }
   fill(root, card(null, null, h("div.form", {}, type, h("label", {}, "Search", wanted))), h("div.halves", {}, list, one));
-  await search();
-  if (given("id")) await open(given("id")); else fill(one, card(null, null, empty("Choose one to see its state and what happened to it.")));
+  const hit = await search();
+  if (given("id")) await open(given("id")); else if (hit && innerWidth >= 1000) await open(hit, false); else fill(one, card(null, null, empty("Choose one to see its state and what happened to it.")));
 }
 
 export async function dead(root) {
@@ -206,7 +235,7 @@ export async function connect(root) {
   const writing = keys.filter((one) => one.scope === "write"), key = writing[0]?.text ?? "YOUR_WRITE_KEY", host = location.origin + base;
   const block = (title, text) => card(title, h("button.plain", { type: "button", onclick: async () => { await navigator.clipboard.writeText(text); say("Copied"); } }, "Copy"), h("pre", { tabindex: "0" }, text));
   fill(root, h("p", {}, "Point the SDK that you have at this host. Events appear on the ", h("a", { href: `${base}/events` }, "Events"), " page at once."),
-    admin ? card("Keys", null, keys.length ? table("Keys", ["name", "scope", "tenant", "key"], keys.map((one) => [one.name, one.scope, one.tenant ?? "", h("code", {}, one.text)])) : empty("None yet: bizcode keys --add write")) : null,
+    admin ? card("Keys", null, keys.length ? table("Keys", ["name", "scope", "tenant", "key"], keys.map((one) => [one.name, one.scope, one.tenant ?? "", h("code", {}, one.text)])) : empty("None yet. Make one in the shell:", "bizcode keys --add write")) : null,
     h("div.halves", {}, block("PostHog, in pages", `posthog.init("${key}", { api_host: "${host}" })`), block("PostHog, in Python", `from posthog import Posthog\n\nposthog = Posthog("${key}", host="${host}")\nposthog.capture("Signup", distinct_id="u1", properties={"plan": "pro"})`),
       block("Segment, in pages", `AnalyticsBrowser.load({ writeKey: "${key}", cdnURL: "${host}" })`), block("Segment, in Python", `import segment.analytics as analytics\n\nanalytics.write_key = "${key}"\nanalytics.host = "${host}"\nanalytics.track("u1", "Signup", {"plan": "pro"})`),
       block("By hand", `curl ${host}/capture/ -H 'Content-Type: application/json' \\\n  -d '{"api_key": "${key}", "event": "Signup", "distinct_id": "u1"}'`), block("The JSON API", `curl '${host}/api/v1/track/Signup/count?since=7d&by=day'\n\n# every path: ${host}/api/openapi.json`)));
