@@ -187,8 +187,8 @@ class Business:
         return load(self.store, path, **options)
 
     def export(self, path: str | os.PathLike[str], **options: Any) -> Any:
-        """Write records as Parquet, CSV or JSONL; see `bizcode.transfer.export`."""
-        from .transfer import export
+        """Write records as Parquet, CSV or JSONL; see `bizcode.export.export`."""
+        from .export import export
 
         return export(self.store, path, **options)
 

@@ -1,31 +1,29 @@
-"""Getting data in and out: CSV, JSONL and Parquet, resumable in, open formats out."""
+"""Getting data in: CSV, JSONL and Parquet, resumable; also what `export` wrote, as it was."""
 
 from __future__ import annotations
 
 import csv
 import hashlib
-import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import unquote
 
 import orjson
 
-from .errors import BizError, InvalidQuery, InvalidValue, NotFound, StorageError
-from .plan.select import Select
-from .record import ENTITY, EVENT, MEASURE, Draft
+from .errors import BizError, InvalidValue, NotFound, StorageError
+from .record import EVENT, MEASURE, Draft
 
 if TYPE_CHECKING:
     from .store import Store
 
-__all__ = ["BrokenLine", "Exported", "Loaded", "export", "load"]
+__all__ = ["BrokenLine", "Loaded", "load"]
 
 BATCH = 5_000
-_KINDS = {"events": EVENT, "measures": MEASURE, "entity_events": ENTITY}
-_FORMATS = ("parquet", "csv", "jsonl")
+_WRITTEN = {"position", "id", "timestamp", "user", "data"}
+"""Columns of every file that `export` writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +43,6 @@ class Loaded:
     broken: list[BrokenLine]
 
 
-@dataclass(frozen=True, slots=True)
-class Exported:
-    """What an export wrote."""
-
-    records: int
-    files: list[str]
-
-
 def load(
     store: Store,
     path: str | os.PathLike[str],
@@ -67,8 +57,11 @@ def load(
     """Load a CSV, JSONL or Parquet file as tracked events. Killed in the middle and started again it goes on
     where it was, without doubles: each batch commits together with the place in the file.
 
+    What `export` wrote of events or measures comes back as it was, with its ids, times and users, where neither
+    event, time, user nor properties are given; what is there already is not stored again.
+
     Args:
-        path: the file; its ending says the format.
+        path: the file, whose ending says the format; or a directory of Parquet files.
         event: the events' name; or, where a column has that name, the column that holds it. Default: the
             column "event" if there is one, else the file's name.
         time: the column with the time; default "timestamp" or "time", else now.
@@ -82,6 +75,9 @@ def load(
         NotFound: no such file. InvalidValue: an unknown format or column; with strict, a broken line.
     """
     path = Path(path)
+    if path.is_dir():
+        options = {"event": event, "time": time, "user": user, "properties": properties}
+        return _load_all(store, path, {**options, "strict": strict, "progress": progress})
     if not path.is_file():
         raise NotFound(f"there is no file {str(path)!r}")
     mapper = _Mapper(store, path, event, time, user, properties)
@@ -129,6 +125,16 @@ def load(
     return Loaded(stored, skipped, broken)
 
 
+def _load_all(store: Store, directory: Path, options: dict[str, Any]) -> Loaded:
+    """Every Parquet file of a directory, in order of their names."""
+    files = sorted(directory.rglob("*.parquet"))
+    if not files:
+        raise NotFound(f"there is no Parquet file in {str(directory)!r}")
+    found = [load(store, file, **options) for file in files]
+    broken = [line for one in found for line in one.broken]
+    return Loaded(sum(one.records for one in found), sum(one.skipped for one in found), broken)
+
+
 def _fingerprint(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.blake2b(file.read(65_536), digest_size=8).hexdigest() + f"-{path.stat().st_size}"
@@ -144,6 +150,7 @@ class _Mapper:
         self.time = time
         self.user = user
         self.properties = properties
+        self.bare = event is None and time is None and user is None and properties is None
         self.offset = 0
         ending = path.suffix.lower()
         readers = {
@@ -172,7 +179,22 @@ class _Mapper:
             except BizError as error:
                 yield line, None, str(error)
 
+    def _written(self, columns: Iterable[str]) -> bool:
+        """Whether they are of a file that `export` wrote, which is to come back as it was."""
+        named = set(columns) | ({"type"} if self._type() is not None else set())
+        return self.bare and named >= {*_WRITTEN, "type"}
+
+    def _type(self) -> str | None:
+        """The type that the directories of an exported Parquet file name."""
+        parts = (part for part in self.path.parts if part.startswith("type="))
+        return next((unquote(part.removeprefix("type=")) for part in parts), None)
+
     def _check(self, row: dict[str, Any]) -> None:
+        if self._written(row) and "entity" in row:
+            raise InvalidValue(
+                f"{self.path.name} holds entities' events, whose versions a load can't keep: `bizcode move` copies "
+                f"a whole business"
+            )
         wanted = [
             ("time", self.time),
             ("user", self.user),
@@ -184,7 +206,31 @@ class _Mapper:
                     f"{option}= names the column {column!r}, {self.path.name} has {', '.join(map(str, row))}"
                 )
 
-    def _draft(self, row: dict[str, Any]) -> Draft:
+    def _again(self, row: dict[str, Any]) -> Draft | None:
+        """A record as it was exported; None if it is there already."""
+        if self.store.log.position_of(row["id"]) is not None:
+            return None
+        read = {
+            name: orjson.loads(kept) if isinstance(kept, str) and kept else kept
+            for name, kept in row.items()
+            if name in ("data", "value", "experiments")
+        }
+        value = read.get("value")
+        draft, _ = self.store.writer.draft(
+            EVENT if value is None else MEASURE,
+            row["type"] if "type" in row else self._type(),
+            read["data"],
+            at=row["timestamp"],
+            id=row["id"],
+            user=row["user"] or None,
+            value=value,
+        )
+        carried = read.get("experiments")
+        return draft._replace(experiments=orjson.dumps(carried).decode()) if carried else draft
+
+    def _draft(self, row: dict[str, Any]) -> Draft | None:
+        if self._written(row):
+            return self._again(row)
         rest = dict(row)
         name = self.path.stem
         column = "event" if self.event is None else self.event
@@ -225,6 +271,9 @@ class _Mapper:
                 raise InvalidValue(
                     f"{self.path.name} has two columns {twice!r}, of which one would be lost: give each its own name"
                 )
+            as_text = {self.user, self.time, self.event, "event"}
+            if self._written(header):
+                as_text |= set(header)
             while True:
                 try:
                     row = next(reader)
@@ -242,10 +291,7 @@ class _Mapper:
                 if any("\udc80" <= c <= "\udcff" for value in row for c in value):
                     yield reader.line_num, None, "is not valid UTF-8"
                     continue
-                typed = {
-                    k: v if k in (self.user, self.time, self.event, "event") else _typed(v)
-                    for k, v in zip(header, row, strict=True)
-                }
+                typed = {k: v if k in as_text else _typed(v) for k, v in zip(header, row, strict=True)}
                 yield reader.line_num, typed, ""
 
     def _jsonl(self) -> Iterator[tuple[int, dict[str, Any] | None, str]]:
@@ -304,131 +350,6 @@ def _typed(text: str) -> Any:
         return text
     plain = text.strip() == text and all(c in "0123456789.eE+-" for c in text)
     return real if plain and real == real and abs(real) != float("inf") else text
-
-
-def export(
-    store: Store,
-    path: str | os.PathLike[str],
-    *,
-    format: str = "parquet",
-    what: str = "events",
-    since: Any = None,
-    until: Any = None,
-) -> Exported:
-    """Write records that any engine reads.
-
-    Args:
-        path: for Parquet a directory, Hive-partitioned as `type=Signup/month=2024-03/part-0.parquet`; else a file.
-        format: "parquet", "csv" or "jsonl".
-        what: "events", "measures" or "entity_events".
-        since, until: only records of [since, until).
-    Raises:
-        InvalidQuery: an unknown format or what. StorageError: the path can't be written.
-    """
-    if format not in _FORMATS:
-        raise InvalidQuery(f"format is one of {', '.join(_FORMATS)}, not {format!r}")
-    if what not in _KINDS:
-        raise InvalidQuery(f"what is one of {', '.join(_KINDS)}, not {what!r}")
-    path = Path(path)
-    select = Select(kind=_KINDS[what], since=since, until=until)
-    try:
-        if format == "parquet":
-            return _export_parquet(store, path, select)
-        return _export_text(store, path, select, format)
-    except OSError as error:
-        raise StorageError(f"{path} can't be written: {error}") from error
-
-
-def _records(store: Store, select: Select) -> Iterator[list[Any]]:
-    from .engine import rows
-
-    with store.engine.session() as session:
-        yield from rows.records(session, select, newest_first=False)
-
-
-def _flat(record: Any) -> dict[str, Any]:
-    found = {
-        "position": record.position,
-        "id": record.id,
-        "type": record.type,
-        "timestamp": record.timestamp,
-        "user": record.user,
-    }
-    if record._entity is not None:
-        found |= {"entity": record._entity, "version": record._version}
-    if record._value is not None:
-        found["value"] = record._value
-    if record._experiments:
-        found["experiments"] = record._experiments
-    return found
-
-
-def _export_text(store: Store, path: Path, select: Select, format: str) -> Exported:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    count = 0
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        writer = None
-        for chunk in _records(store, select):
-            for record in chunk:
-                flat = _flat(record)
-                flat["timestamp"] = record.timestamp.isoformat()
-                if format == "jsonl":
-                    file.write(json.dumps({**flat, "data": record.data}, ensure_ascii=False) + "\n")
-                else:
-                    flat["data"] = json.dumps(record.data, ensure_ascii=False)
-                    if writer is None:
-                        names = [
-                            "position",
-                            "id",
-                            "type",
-                            "timestamp",
-                            "user",
-                            "entity",
-                            "version",
-                            "value",
-                            "experiments",
-                            "data",
-                        ]
-                        writer = csv.DictWriter(
-                            file,
-                            [n for n in names if n in flat or (select.kind == EVENT and n == "experiments")],
-                        )
-                        writer.writeheader()
-                    writer.writerow(flat)
-                count += 1
-    partial.rename(path)
-    return Exported(count, [str(path)])
-
-
-def _export_parquet(store: Store, path: Path, select: Select) -> Exported:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    count = 0
-    files: list[str] = []
-    for part, chunk in enumerate(_records(store, select)):
-        groups: dict[tuple[str, str], list[Any]] = {}
-        for record in chunk:
-            groups.setdefault((record.type, f"{record.timestamp:%Y-%m}"), []).append(record)
-        for (type, month), members in groups.items():
-            directory = path / f"type={quote(type, safe=' ')}" / f"month={month}"
-            directory.mkdir(parents=True, exist_ok=True)
-            rows = []
-            for record in members:
-                flat = _flat(record)
-                flat.pop("type")
-                rows.append({**flat, "data": orjson.dumps(record.data).decode()})
-            table = pa.Table.from_pylist(rows)
-            index = table.column_names.index("timestamp")
-            table = table.set_column(
-                index, "timestamp", table.column("timestamp").cast(pa.timestamp("us", "UTC"))
-            )
-            file = directory / f"part-{part}.parquet"
-            pq.write_table(table, file, compression="zstd")
-            files.append(str(file))
-            count += len(members)
-    return Exported(count, files)
 
 
 def progress_bar(title: str) -> tuple[Any, Callable[[int, int], Any]]:

@@ -94,4 +94,6 @@ def test_forgetting_a_user_takes_the_entity_that_is_the_user(biz):
     assert biz.Customer.ids().run() == ["u2"]
     assert biz.User.ids().run() == []
     assert biz.Order.ids().run() == ["u1"]
-    assert not any(b"Mallory-81a0" in file.read_bytes() for file in biz.store.root.rglob("*") if file.is_file())
+    assert not any(
+        b"Mallory-81a0" in file.read_bytes() for file in biz.store.root.rglob("*") if file.is_file()
+    )

@@ -89,8 +89,10 @@ class Guard:
                 continue
             stated = {} if draft.experiments is None else orjson.loads(draft.experiments)
             carried = {} if kept is None else self._carried(tx, orjson.loads(kept))
+            known = tx.cached(SPACE)
             for experiment, variant in stated.items():
-                if self._state(tx, experiment).status == "running":
+                # What was exported by another business may carry experiments that aren't here.
+                if experiment in known and self._state(tx, experiment).status == "running":
                     record_exposure(tx, experiment, draft.user, variant, draft.time)
             if carried.keys() - stated.keys():
                 changed = list(drafts) if changed is None else changed
