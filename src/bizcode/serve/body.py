@@ -7,6 +7,9 @@ import base64
 import binascii
 import threading
 import zlib
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -18,8 +21,12 @@ __all__ = ["decoded", "headers_of", "parse", "query_of", "read", "unpacked"]
 
 _ZIPPED = b"\x1f\x8b"
 SLOWEST = 60
-_LARGE = threading.BoundedSemaphore(64)
-"""So many bodies of several parts are taken at once, so that they don't fill the memory."""
+MOST_AT_ONCE = 64
+MOST_OF_ONE = 16
+"""So many bodies of several parts are taken at once, so that they don't fill the memory; so many of one address, so
+that one that sends them slowly doesn't keep the others out."""
+_arriving: Counter[str] = Counter()
+_lock = threading.Lock()
 
 
 def headers_of(scope: dict[str, Any]) -> dict[str, str]:
@@ -33,8 +40,8 @@ def query_of(scope: dict[str, Any]) -> dict[str, str]:
     return dict(parse_qsl(raw.decode("latin-1"), keep_blank_values=True)) if raw else {}
 
 
-async def read(receive: Any, headers: dict[str, str], limit: int) -> bytes:
-    """The whole body. Raises Refused: too large, or cut off."""
+async def read(receive: Any, headers: dict[str, str], limit: int, client: str) -> bytes:
+    """The whole body. Raises Refused: too large, too slow, cut off, or too many at once."""
     length = headers.get("content-length", "")
     if length.isdigit() and int(length) > limit:
         raise _too_large(limit)
@@ -44,15 +51,28 @@ async def read(receive: Any, headers: dict[str, str], limit: int) -> bytes:
         if len(body) > limit:
             raise _too_large(limit)
         return body
-    if not _LARGE.acquire(blocking=False):
-        raise Refused(503, "too many large bodies are arriving at once", {"retry-after": "2"})
+    with _place(client):
+        try:
+            async with asyncio.timeout(SLOWEST):
+                return await _rest(receive, message, limit)
+        except TimeoutError as error:
+            raise Refused(408, f"the body took longer than {SLOWEST} s to arrive") from error
+
+
+@contextmanager
+def _place(client: str) -> Iterator[None]:
+    """One of the places for large bodies. Raises Refused where none is left."""
+    with _lock:
+        if _arriving.total() >= MOST_AT_ONCE or _arriving[client] >= MOST_OF_ONE:
+            raise Refused(503, "too many large bodies are arriving at once", {"retry-after": "2"})
+        _arriving[client] += 1
     try:
-        async with asyncio.timeout(SLOWEST):
-            return await _rest(receive, message, limit)
-    except TimeoutError as error:
-        raise Refused(408, f"the body took longer than {SLOWEST} s to arrive") from error
+        yield
     finally:
-        _LARGE.release()
+        with _lock:
+            _arriving[client] -= 1
+            if not _arriving[client]:
+                del _arriving[client]
 
 
 async def _rest(receive: Any, message: dict[str, Any], limit: int) -> bytes:

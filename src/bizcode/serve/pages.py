@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from . import body
 from .api.router import HEADERS, answer
-from .gate import COOKIE, SESSION, Principal, same_origin
+from .gate import COOKIE, SESSION, Principal, client_of, same_origin
 from .refused import Refused
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ class Pages:
     async def _login(
         self, scope: dict[str, Any], receive: Any, headers: dict[str, str]
     ) -> tuple[int, bytes, list[Any]]:
-        raw = await body.read(receive, headers, 10_000)
+        raw = await body.read(receive, headers, 10_000, client_of(scope))
         token = parse_qs(raw.decode("latin-1"), max_num_fields=10).get("token", [""])[0]
         try:
             session = self._app.gate.sign_in(token, scope)

@@ -16,6 +16,7 @@ import uvicorn
 from ..errors import BizError
 from .application import App, app
 from .gate import is_loopback
+from .protocol import LARGEST_HEAD, Protocol
 
 if TYPE_CHECKING:
     from ..business import Business
@@ -138,12 +139,14 @@ def _loop(config: uvicorn.Config, serve: Callable[[], Coroutine[Any, Any, None]]
 def _config(made: App) -> uvicorn.Config:
     return uvicorn.Config(
         made,
+        http=Protocol,
+        ws="none",
         log_level="warning",
         access_log=False,
         server_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=_GRACE,
-        h11_max_incomplete_event_size=64 * 1024,
+        h11_max_incomplete_event_size=LARGEST_HEAD,
     )
 
 

@@ -106,7 +106,7 @@ class Wires:
             return 200, posthog.NOTHING[path]
         if scope["method"] != "POST":
             raise Refused(405, f"{path} takes POST, not {scope['method']}", {"allow": "POST, OPTIONS"})
-        raw = await body.read(receive, headers, self._app.max_body)
+        raw = await body.read(receive, headers, self._app.max_body, client)
         if path == posthog.RECORDINGS:
             return 200, {"status": 1, "quota_limited": ["recordings"]}
         if path in segment.PATHS:

@@ -96,7 +96,7 @@ class Api:
                 raise Refused(403, "this token only reads")
             tenant, allowed = principal.tenant, principal.scope
         query = given(endpoint, _pairs(scope))
-        sent = await _json(endpoint, receive, headers, self._app.max_body)
+        sent = await _json(endpoint, receive, headers, self._app.max_body, client_of(scope))
         biz = await self._app.opened(tenant)
         asked = Asked(biz, variables, query, sent, allowed)
         if endpoint.name == "track":
@@ -142,13 +142,13 @@ async def _disconnected(receive: Any) -> None:
         pass
 
 
-async def _json(endpoint: Endpoint, receive: Any, headers: dict[str, str], most: int) -> Any:
+async def _json(endpoint: Endpoint, receive: Any, headers: dict[str, str], most: int, client: str) -> Any:
     if endpoint.body is None:
         return None
     if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise Refused(415, "the body is JSON: set Content-Type to application/json")
     limit = most if endpoint.scope == "write" else min(most, _BODY)
-    raw = body.unpacked(await body.read(receive, headers, limit), headers, limit)
+    raw = body.unpacked(await body.read(receive, headers, limit, client), headers, limit)
     found = body.parse(raw)
     check(found, endpoint.body)
     return found
