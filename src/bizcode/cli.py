@@ -67,6 +67,7 @@ def demo(
         from .serve.showcase import showcase
 
         clock = ManualClock(END)
+        typer.echo("\nPreparing goals, an experiment, a stream and customers for the dashboard")
         with Business(store, clock=clock) as biz:
             showcase(biz, clock)
             _serve(biz, port=port)

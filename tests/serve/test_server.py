@@ -14,7 +14,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from bizcode import Business
+from bizcode import Business, ManualClock
+from bizcode.demo import END, load_cdnow
 
 SOURCE = Path(__file__).parents[2] / "src"
 
@@ -73,6 +74,23 @@ def test_the_demo_opens_in_the_dashboard(tmp_path):
         assert len(http.get("/api/v1/goals").json()["result"]) == 2
         process.terminate()
         assert process.wait(20) == 0
+
+
+def test_a_demo_that_was_broken_off_is_taken_up(tmp_path):
+    class Enough(Exception):
+        pass
+
+    def stop(done, total):
+        if done == 10_000:
+            raise Enough
+
+    with Business(tmp_path / "acme", clock=ManualClock(END), worker=False) as biz:
+        with pytest.raises(Enough):
+            load_cdnow(biz, stop)
+        assert biz.track.Purchase.count().run() == 10_000
+        for _ in range(2):
+            assert load_cdnow(biz) == 69_659
+            assert biz.track.Purchase.count().run() == biz.measure.revenue.count().run() == 69_659
 
 
 def test_others_need_a_token(tmp_path):
