@@ -204,8 +204,17 @@ def test_calendar_periods_begin_in_the_business_timezone():
     assert starts == {unit: at(day, BERLIN) for unit, day in expected.items()}
     with pytest.raises(InvalidTime, match="before it starts"):
         when.resolve_range("2024-02-01", "2024-01-01", now, BERLIN)
-    with pytest.raises(InvalidTime, match="running period"):
-        when.resolve_range("fortnight", None, now, BERLIN)
+
+
+@pytest.mark.parametrize(
+    "bad", ["fortnight", "1mon", "2024-13-01", "0d", "-7d", "", [], True, math.nan, timedelta(0)]
+)
+def test_what_is_no_end_of_a_range_names_all_the_forms(bad):
+    for since, until in ((bad, None), (None, bad)):
+        with pytest.raises(InvalidTime) as raised:
+            when.resolve_range(since, until, at("2024-03-31T12:00"), BERLIN)
+        for form in ("aware datetime", "epoch seconds", '"7d"', "timedelta", "running period: today, week"):
+            assert form in str(raised.value)
 
 
 @pytest.mark.parametrize(

@@ -291,6 +291,17 @@ def resolve_range(since: Any, until: Any, now: int, tz: ZoneInfo) -> Range:
 def _edge(value: Any, now: int, tz: ZoneInfo) -> tuple[int | None, str, str | None, Duration | None]:
     if value is None:
         return None, "all", None, None
+    try:
+        return _point(value, now, tz)
+    except InvalidTime as error:
+        reason = str(error).partition(": use ")[0]
+        raise InvalidTime(
+            f"{reason}: use {_INSTANT_FORMS}; a duration back from now: {_DURATION_FORMS}; "
+            f"or a running period: {', '.join(_PERIODS)}"
+        ) from error
+
+
+def _point(value: Any, now: int, tz: ZoneInfo) -> tuple[int, str, str | None, Duration | None]:
     if isinstance(value, timedelta):
         length = duration(value)
         return shift(now, length, tz, back=True), "rolling", None, length
@@ -303,10 +314,7 @@ def _edge(value: Any, now: int, tz: ZoneInfo) -> tuple[int | None, str, str | No
             length = duration(text)
             return shift(now, length, tz, back=True), "rolling", None, length
         if not _ISO.match(text):
-            raise InvalidTime(
-                f"{value!r} is no point in time: use {_INSTANT_FORMS}; a duration back from now: {_DURATION_FORMS}; "
-                f"or a running period: {', '.join(_PERIODS)}"
-            )
+            raise InvalidTime(f"{value!r} is no point in time")
     return instant(value, tz), "absolute", None, None
 
 

@@ -53,3 +53,21 @@ def test_equality_with_a_list_or_an_object_is_false_of_every_other_type(biz, wan
     asked = this.a == wanted
     found = sorted(event.n for event in biz.track.Seen.where(asked).events().run())
     assert found == sorted(e.n for e in biz.track.Seen.events().run() if asked.matches(e))
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_value_of_a_sample_is_its_number_unless_a_tag_has_that_name(biz, sealed):
+    for value in (1, 2.5, -3):
+        biz.measure.price(value, plan="pro")
+    biz.measure.price(100, value="tag")
+    if sealed:
+        biz.compact()
+    price = biz.measure.price
+    for asked in (price.where(this.value > 1), price.where(lambda sample: sample.value > 1)):
+        assert asked.sum().run() == 102.5
+    assert price.where(value__gt=1).sum().run() == 2.5
+    assert price.where(value="tag").sum().run() == 100
+    assert price.where(value__between=(-3, 1)).count().run() == 2
+    assert price.where(this.value.in_([1, 100])).count().run() == 2
+    assert price.where(this.value != 1).count().run() == 3
+    assert biz.track.any.where(this.value > 1).count().run() == 0

@@ -185,3 +185,13 @@ def test_refusals(biz):
         biz.track.cohort(anchor="S", activity="P", periods=0)
     with pytest.raises(InvalidQuery, match="anchor_kind"):
         biz.track.cohort(anchor="S", activity="P", anchor_kind="last")
+
+
+def test_a_range_bounds_each_recurring_anchor_and_else_the_first_of_all_history(biz):
+    for day in ("2024-03-05", "2024-03-07"):
+        biz.track.Visit({"user_id": "u"}, at=day)
+    asked = biz.track.cohort(anchor="Visit", activity="Visit", periods=1).since("2024-03-06")
+    assert asked.run().cohorts == []
+    recurring = biz.track.cohort(anchor="Visit", activity="Visit", periods=1, anchor_kind="recurring")
+    assert [(c.size, c.counts) for c in recurring.since("2024-03-06").run()] == [(1, [1])]
+    assert recurring.since("2024-03-06").until("2024-03-07").run().cohorts == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..plan.cohort import CohortPlan
 from ..plan.funnel import FunnelPlan, StepPlan
 from ..plan.select import Dimension, Select
@@ -72,7 +74,9 @@ def cohorts(session: Session, plan: CohortPlan) -> tuple[str, Parameters, Relati
 def _anchors(
     session: Session, plan: CohortPlan, parameters: Parameters, low: int, high: int
 ) -> tuple[str, Relation]:
-    """SQL of `u, t, bucket, g0..`: the first anchor event of each user, or of each user and bucket."""
+    """SQL of `u, t, bucket, g0..`: the first anchor event of each user, or of each user and bucket.
+
+    The range bounds the anchor events: of a user's only one, which is the first of all history, afterwards."""
     columns: dict[str, Column] = {
         "u": Column("user"),
         "position": Column("position"),
@@ -80,9 +84,11 @@ def _anchors(
     }
     for n, dimension in enumerate(plan.by):
         columns[f"p{n}"] = _property(dimension)
-    relation = session.relation(_select(plan, plan.anchor), columns, parameters)
+    select = _select(plan, plan.anchor)
+    bounded = replace(select, since=plan.since, until=plan.until)
+    first, last = session.range(bounded).bounds
+    relation = session.relation(bounded if plan.recurring else select, columns, parameters)
     key = buckets.expression("moment", plan.granularity, session.tz, low, high + 1)
-    first, last = session.range(Select(kind=EVENT, since=plan.since, until=plan.until)).bounds
     properties = [f"p{n}" for n in range(len(plan.by))]
     fields = ", ".join(["t := epoch_us(moment)", f"bucket := {key}", *(f"{p} := {p}" for p in properties)])
     grouping = "u" if not plan.recurring else f"u, {key}"
@@ -91,9 +97,9 @@ def _anchors(
         f"FROM ({relation.sql}) WHERE u IS NOT NULL GROUP BY {grouping}"
     )
     where = []
-    if first is not None:
+    if first is not None and not plan.recurring:
         where.append(f"s.t >= {first}")
-    if last is not None:
+    if last is not None and not plan.recurring:
         where.append(f"s.t < {last}")
     groups = [f"s.p{n} AS g{n}" for n in range(len(plan.by))]
     shown = ", ".join(["u", "s.t AS t", "s.bucket AS bucket", *groups])

@@ -87,17 +87,17 @@ def _unordered(session: Session, rows: Rows, parameters: Parameters) -> str:
         raise InvalidQuery(
             f"an unordered funnel whose steps share events takes at most {MOST_UNORDERED} steps, not {count}"
         )
-    shown = ["u", "k AS k0", f"min(CASE WHEN {rows.started('t')} THEN k END) {over} AS k1"]
+    does = {n: f"f{n}" for n in range(2, count + 1)} | {1: f"({rows.started('t')})"}
+    shown = ["u", "k AS k0", f"min(CASE WHEN {does[1]} THEN k END) {over} AS k1"]
     for n in range(1, count + 1):
-        start = rows.started("t") if n == 1 else f"f{n}"
-        shown.append(f"min(CASE WHEN {start} THEN t END) {over} AS t{n}")
-        shown += [f"arg_min_null({p}, k) FILTER (WHERE {start}) {over} AS {p}_{n}" for p in rows.properties]
+        shown.append(f"min(CASE WHEN {does[n]} THEN t END) {over} AS t{n}")
+        shown += [f"arg_min_null({p}, k) FILTER (WHERE {does[n]}) {over} AS {p}_{n}" for p in rows.properties]
     subsets = [(n,) for n in range(1, count + 1)]
     if overlaps > 1:
         subsets = [s for size in range(1, count + 1) for s in combinations(range(1, count + 1), size)]
     # Hall's theorem: each step can have an event of its own if every set of steps has enough events.
     for s in subsets:
-        any_ = " OR ".join(f"f{n}" for n in s)
+        any_ = " OR ".join(does[n] for n in s)
         shown.append(f"count(*) FILTER (WHERE {any_}) {over} AS n_{'_'.join(map(str, s))}")
     inner = f"SELECT {', '.join(shown)} FROM ({rows.sql()})"
     reached = ["(k1 IS NOT NULL) AS r1"]

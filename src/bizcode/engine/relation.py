@@ -158,7 +158,8 @@ def _sealed(
         for type, column in (("double", "value"), ("int", "value:int")):
             if any(column in segment.columns for segment in segments) or not _lists_value(segments):
                 columns[VALUE.path, type] = column
-    owns = _owns(session, kind, name, "", kind == MEASURE)
+    value = {type: identifier(column) for (path, type), column in columns.items() if path == VALUE.path}
+    owns = _owns(session, kind, name, value)
     piece = ColumnPiece(columns, rest, {path: tuple(found) for path, found in children.items()}, owns)
     retracted = session.view.retracted.get((kind, name), frozenset()) if name is not None else frozenset()
     table = (
@@ -181,7 +182,8 @@ def _unsealed(
     known[VALUE.path] = frozenset(("int", "double"))
     if not pending and name is not None:
         known[VALUE.path] = view.values.get(name, frozenset())
-    piece = _TailPiece(known, "data", _owns(session, select.kind, name, "", select.kind == MEASURE))
+    value = _TAIL_VALUE if select.kind == MEASURE else {}
+    piece = _TailPiece(known, "data", _owns(session, select.kind, name, value))
     filters = [f"kind = {literal(select.kind)}"]
     if not pending:
         filters.append(f"position > {view.sealed_to} AND position <= {view.head}")
@@ -196,7 +198,8 @@ def _unsealed(
     return Source(select.kind, name, table, tuple(filters), piece, retracted, unsealed=True)
 
 
-def _owns(session: Any, kind: str, name: str | None, prefix: str, measured: bool) -> dict[str, str]:
+def _owns(session: Any, kind: str, name: str | None, value: Mapping[str, str]) -> dict[str, str]:
+    """SQL of a record's own attributes; `value` names the columns of a sample's number by their type."""
     store = literal(session.store_id + "-")
     owns = {
         "position": "position",
@@ -207,6 +210,8 @@ def _owns(session: Any, kind: str, name: str | None, prefix: str, measured: bool
     }
     if name is not None:
         owns["type"] = owns["event"] = literal(name)
+    if value:
+        owns["value"] = f"coalesce({', '.join(f'CAST({column} AS DOUBLE)' for column in value.values())})"
     if kind == "entity":
         owns["entity"] = "substr(entity, instr(entity, '/') + 1)"
         owns["version"] = "version"

@@ -159,7 +159,7 @@ class MetricSelection(Selection, Numbers):
 class MetricDoor(MetricSelection):
     """`biz.measure.revenue`: call it to record a sample, or ask for its numbers."""
 
-    def __call__(self, value: Any, *given: Any, **keywords: Any) -> Any:
+    def __call__(self, value: Any, /, *given: Any, **keywords: Any) -> Any:
         """Record one sample; committed when it returns.
 
         Args:
@@ -178,13 +178,13 @@ class MetricDoor(MetricSelection):
         """How the metric is used: "gauge", "counter", or None for plain samples."""
         return metric_kind(self.store, self.name)
 
-    def set(self, value: Any, *given: Any, **keywords: Any) -> Any:
+    def set(self, value: Any, /, *given: Any, **keywords: Any) -> Any:
         """Record a gauge's value. Raises Conflict if the metric is a counter."""
         number = values.number(value, self.name)
         self._use(GAUGE)
         return self._record(number, given, keywords)
 
-    def increment(self, by: Any = 1, *given: Any, **keywords: Any) -> Any:
+    def increment(self, by: Any = 1, /, *given: Any, **keywords: Any) -> Any:
         """Count. Raises InvalidValue for a negative step, Conflict if the metric is a gauge."""
         number = values.number(by, self.name)
         if number < 0:

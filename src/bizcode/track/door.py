@@ -69,7 +69,7 @@ class Track:
         """
         writer = self._store.writer
         drafts, plains = [], []
-        if isinstance(events, (str, bytes, Mapping)):
+        if isinstance(events, (str, bytes, Mapping)) or not isinstance(events, Iterable):
             raise InvalidValue("batch() takes a list of mappings like {'event': 'PageView', 'data': {...}}")
         known, now = self._doors, self._store.now()
         with without_collector():
