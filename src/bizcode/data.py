@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from . import values, when
+from .awaited import DONE, Done
 from .consume import Pattern, Subscription
 from .errors import InvalidName, InvalidValue
 from .query import Lazy
@@ -45,7 +46,7 @@ class Data:
 
     # one key
 
-    def set(self, key: str, value: Any, ttl: Any = None) -> None:
+    def set(self, key: str, value: Any, ttl: Any = None) -> Done:
         """Keep a value under a key.
 
         Args:
@@ -59,6 +60,7 @@ class Data:
         if ttl is not None:
             expires = when.shift(self._store.now(), when.duration(ttl), self._store.tz)
         self._write(key, orjson.dumps({"value": plain, "expires": expires}), plain, expires)
+        return DONE
 
     def _write(self, key: str, kept: bytes | None, after: Any, expires: int | None) -> bool:
         store = self._store

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from .awaited import AwaitedInt
 from .engine.identity import Identity
 from .errors import InvalidQuery
 from .log import Transaction
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["forget"]
 
 
-def forget(store: Store, user: str) -> int:
+def forget(store: Store, user: str) -> AwaitedInt:
     """Erase every record of a user and of the ids merged with it, and the events of the entity that is that user:
     of `Customer("u1")` and `User("u1")`, by what the business's identities are called.
 
@@ -67,7 +68,7 @@ def forget(store: Store, user: str) -> int:
     for rebuild in list(store.derived.values()):
         rebuild()
     store.log.vacuum()
-    return len(positions)
+    return AwaitedInt(len(positions))
 
 
 def _types(store: Store) -> list[str]:

@@ -23,6 +23,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import orjson
 
 from . import values
+from .awaited import DONE, Done
 from .clock import ManualClock
 from .consume.dead import bury
 from .errors import BizError, InvalidName, InvalidValue, NotFound
@@ -49,7 +50,7 @@ class Notifiers:
         self._store = store
         store.consumers.tickers(_Outbox(self))
 
-    def add(self, kind: str, name: str, url: str) -> None:
+    def add(self, kind: str, name: str, url: str) -> Done:
         """Set where a notifier's messages go; kept in the store.
 
         Args:
@@ -66,6 +67,7 @@ class Notifiers:
                 f"the address of {kind}({name!r}) must be a URL like https://... or smtp://..."
             )
         within(self._store, lambda room: room.put("notifier", f"{kind}/{name}", url.encode()))
+        return DONE
 
     def _added(self) -> Mapping[str, bytes]:
         return kept(self._store, "notifier") if self._store.unit() else self._store.log.cached("notifier")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from . import when
+from .awaited import DONE, Done
 from .engine.relation import Column
 from .engine.tail import retracted_key
 from .errors import InvalidQuery, InvalidValue, NotFound, QuotaExceeded
@@ -131,7 +132,7 @@ class Quota:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def set(self, *, events_per_day: int | None = None, bytes: int | None = None) -> None:
+    def set(self, *, events_per_day: int | None = None, bytes: int | None = None) -> Done:
         """Limit what is stored from now on; None lifts a limit.
 
         Args:
@@ -156,9 +157,10 @@ class Quota:
         unit = store.unit()
         if unit is not None:
             unit.action(keep)
-            return
+            return DONE
         with store.log.transaction() as tx:
             keep(tx)
+        return DONE
 
     def get(self) -> Lazy[dict[str, Any]]:
         """The limits and what is used: keys events_per_day, bytes, events_today, bytes_used."""

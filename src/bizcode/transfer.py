@@ -210,7 +210,7 @@ class _Mapper:
         """A record as it was exported; None if it is there already."""
         if self.store.log.position_of(row["id"]) is not None:
             return None
-        read = {
+        read: dict[str, Any] = {
             name: orjson.loads(kept) if isinstance(kept, str) and kept else kept
             for name, kept in row.items()
             if name in ("data", "value", "experiments")
@@ -218,7 +218,7 @@ class _Mapper:
         value = read.get("value")
         draft, _ = self.store.writer.draft(
             EVENT if value is None else MEASURE,
-            row["type"] if "type" in row else self._type(),
+            row.get("type") or self._type() or self.path.stem,
             read["data"],
             at=row["timestamp"],
             id=row["id"],

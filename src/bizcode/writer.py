@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 import orjson
 
 from . import values, when
+from .awaited import AwaitedList
 from .clock import Clock
 from .errors import Conflict, InvalidValue, NotFound
 from .log import Appended, Log, Transaction
@@ -173,20 +174,22 @@ class Writer:
 
     def write_all(
         self, drafts: Sequence[Draft], data: Sequence[dict[str, Any] | None] | None = None
-    ) -> list[Any]:
+    ) -> AwaitedList[Any]:
         """All or none, in one transaction; the records in the same order."""
         if not drafts:
-            return []
+            return AwaitedList()
         given = data if data is not None else [None] * len(drafts)
         unit = current(self.log)
         if unit is not None:
-            return [self._write_in(unit, draft, plain) for draft, plain in zip(drafts, given, strict=True)]
+            return AwaitedList(
+                self._write_in(unit, draft, plain) for draft, plain in zip(drafts, given, strict=True)
+            )
         rows = self.log.append(drafts)
         self.written(len(rows))
-        return [
+        return AwaitedList(
             self._known(draft, plain, row) if row[3] else self._record(draft, plain, row)
             for draft, plain, row in zip(drafts, given, rows, strict=True)
-        ]
+        )
 
     def system(
         self, name: str, data: Mapping[str, Any], tx: Transaction | None = None, **options: Any

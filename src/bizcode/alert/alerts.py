@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from ..awaited import DONE, Done
 from ..errors import NotFound
 from ..query import Lazy
 from .rule import STATES, Status
@@ -53,17 +54,20 @@ class Alert:
     def enabled(self) -> bool:
         return self._alerts._kept(self.name)["enabled"]
 
-    def enable(self) -> None:
+    def enable(self) -> Done:
         """Watch again. Raises NotFound once it is deleted."""
         self._alerts._switch(self.name, True)
+        return DONE
 
-    def disable(self) -> None:
+    def disable(self) -> Done:
         """Stop watching; its state is forgotten."""
         self._alerts._switch(self.name, False)
+        return DONE
 
-    def delete(self) -> None:
+    def delete(self) -> Done:
         """Remove it."""
         self._alerts._delete(self.name)
+        return DONE
 
     def __await__(self):
         return self

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from .. import when
+from ..awaited import DONE, Done
 from ..errors import InvalidQuery, NotFound
 from ..log import Transaction
 from ..query.base import Lazy
@@ -100,16 +101,18 @@ class DeadLetters:
             record,
         )
 
-    def retry(self, id: Any) -> None:
+    def retry(self, id: Any) -> Done:
         """Give it to its handler again, by the worker or the next `drain()`.
         An element of a stream is taken up at the stage, or by the sink, where it failed.
         Raises NotFound."""
         self._change(id, discard=False)
         self._store.consumers.poke()
+        return DONE
 
-    def discard(self, id: Any) -> None:
+    def discard(self, id: Any) -> Done:
         """Forget it. Raises NotFound."""
         self._change(id, discard=True)
+        return DONE
 
     def _change(self, id: Any, discard: bool) -> None:
         id = id.id if isinstance(id, DeadLetter) else id

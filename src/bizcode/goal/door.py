@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from .. import values, when
+from ..awaited import DONE, Awaited, Done
 from ..errors import AlreadyExists, Conflict, InvalidQuery, NotFound
 from ..query import Lazy
 from ..query.selection import check_count
@@ -218,7 +219,7 @@ class AllGoals:
         return Lazy(run, "progress", goals._store.engine)
 
 
-class GoalDoor:
+class GoalDoor(Awaited):
     """One goal."""
 
     def __init__(self, goals: Goals, name: str) -> None:
@@ -316,7 +317,7 @@ class GoalDoor:
         within(goals._store, step)
         return self
 
-    def delete(self) -> None:
+    def delete(self) -> Done:
         """Remove it; the records of it stay. Raises NotFound."""
         goals = self._goals
 
@@ -331,6 +332,7 @@ class GoalDoor:
         goals._targets.pop(self.name, None)
         for status in STATUSES:
             goals._store.consumers.remove_ticker(f"goal:{self.name}:{status}")
+        return DONE
 
     def alert(self, when: str, notify: Callable[[Progress], Any]) -> GoalAlert:
         """Call notify(progress) when the status becomes `when`, also if it is so at the first look; once per change.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from .. import when
+from ..awaited import DONE, Awaited, Done
 from ..consume import Pattern
 from ..consume.consumer import position_of
 from ..engine.cells import Cells, Fold, extremes
@@ -46,7 +47,7 @@ class RollupInfo:
     lag: int
 
 
-class RollupDoor:
+class RollupDoor(Awaited):
     """One metric's rollup: `info()`, `drop()`."""
 
     def __init__(self, store: Store, name: str) -> None:
@@ -57,7 +58,7 @@ class RollupDoor:
         """What it keeps and how far it is. Raises NotFound when run."""
         return Lazy(lambda: _info(self._store, self.name), "rollup", self._store.engine)
 
-    def drop(self) -> None:
+    def drop(self) -> Done:
         """Remove it and all that it keeps; samples that were deleted are not brought back. Raises NotFound."""
         store = self._store
         rollup = _kept(store, self.name)
@@ -70,6 +71,7 @@ class RollupDoor:
             tx.delete(DEFINED, self.name)
             tx.delete(STATES, self.name)
             tx.delete("consumer", consumer(self.name))
+        return DONE
 
     def __repr__(self) -> str:
         return f"biz.measure[{self.name!r}].rollup()"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from .. import when
+from ..awaited import Awaited
 from ..consume import Subscription
 from ..errors import AlreadyExists, InvalidName, InvalidQuery
 from ..plan.aggregation import Aggregation
@@ -45,7 +46,7 @@ __all__ = ["Pipeline"]
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Pipeline:
+class Pipeline(Awaited):
     """Made by `biz.stream...`; every step returns another. Nothing runs before `start`, `subscribe`, `for_each`
     or `run`."""
 
