@@ -258,3 +258,101 @@ def test_info_says_in_words_what_a_view_is(biz):
         "P where (this.amount > 3) by user_id: total = sum('amount'); of the last 30m; having (this.total > 9); "
         "ordered by total downwards; the first 3"
     )
+
+
+def test_ties_are_ordered_by_the_key_and_several_fields_each_their_way(biz):
+    view = biz.view.define(
+        "v",
+        source=biz.track.P,
+        group_by="k",
+        compute=dict(n=biz.count(), high=biz.max("v")),
+        order_by=["-n", {"high": "asc"}],
+        limit=4,
+    )
+    for k, v in (("d", 1), ("c", 1), ("b", 2), ("a", None), ("e", 0), ("e", 0)):
+        biz.track.P(k=k, v=v)
+    assert [row.k for row in view.get().run()] == ["e", "c", "d", "b"]
+    assert view.get("a").run() is None
+    biz.track.P(k="a", v=0)
+    assert [row.k for row in view.get().run()] == ["a", "e", "c", "d"]
+
+
+def test_having_on_what_is_none_leaves_the_row_out(biz):
+    view = biz.view.define(
+        "v", source=biz.track.P, group_by="k", compute=dict(high=biz.max("v")), having=this.high > 0
+    )
+    biz.track.P(k="a")
+    assert view.get().run() == []
+    event = biz.track.P(k="a", v=1)
+    assert view.get("a").run().high == 1
+    biz.retract(event.id)
+    assert view.get("a").run() is None
+
+
+def test_a_group_whose_records_are_all_taken_back_leaves_and_can_come_again(biz):
+    view = biz.view.define(
+        "v",
+        source=biz.track.P,
+        group_by="k",
+        compute=dict(n=biz.count(), low=biz.min("v"), first=biz.first("v")),
+    )
+    for v in (1, 2):
+        biz.retract(biz.track.P(k="a", v=v).id)
+        assert view.get().run() == []
+    biz.track.P(k="a", v=3)
+    assert dict(view.get("a").run()) == {"k": "a", "n": 1, "low": 3, "first": 3}
+
+
+def test_an_answer_may_be_older_where_that_is_allowed(biz, clock):
+    view = biz.view.define("v", source=biz.track.P, group_by="k", compute=dict(n=biz.count()))
+    biz.track.P(k="a")
+    assert view.get("a", max_staleness="5s").run().n == 1
+    biz.track.P(k="a")
+    clock.advance("5s")
+    assert view.get("a", max_staleness="5s").run().n == 1
+    assert [row.n for row in view.get(max_staleness="5s").run()] == [1]
+    clock.advance("1s")
+    assert view.get("a", max_staleness="5s").run().n == 2
+    biz.track.P(k="a")
+    assert view.get("a").run().n == 3
+
+
+def test_a_condition_that_raises_is_raised_to_the_reader_and_leaves_no_half_view(biz):
+    broken = [True]
+
+    def where(e):
+        if broken and e.v == 2:
+            raise OSError("down")
+        return True
+
+    view = biz.view.define("v", source=biz.track.P, where=where, group_by="k", compute=dict(n=biz.count()))
+    biz.track.P(k="a", v=1)
+    assert view.get("a").run().n == 1
+    for v in (1, 2, 1):
+        biz.track.P(k="a", v=v)
+    for _ in range(2):
+        with pytest.raises(OSError, match="down"):
+            view.get("a").run()
+    broken.clear()
+    assert view.get("a").run().n == 4
+
+
+def test_a_refresh_up_to_date_and_a_whole_one_give_the_same(biz):
+    view = biz.view.define("v", source=biz.track.P, group_by="k", compute=dict(n=biz.count()))
+    for n in range(3):
+        biz.track.P(k="a")
+        view.refresh(incremental=bool(n % 2), since="1h" if n % 2 else None)
+        assert view.get("a", max_staleness="1h").run().n == n + 1
+
+
+def test_a_unit_sees_in_a_view_what_it_is_about_to_write(biz):
+    view = biz.view.define(
+        "v", source=biz.track.P, group_by="user", compute=dict(n=biz.count()), order_by={"n": "desc"}, limit=1
+    )
+    biz.track.P(user_id="a")
+    with biz.do():
+        biz.track.P(user_id="b")
+        biz.track.P(user_id="b")
+        assert [row.user for row in view.get().run()] == ["b"]
+        assert view.get("a").run() is None
+    assert view.get("b").run().n == 2
