@@ -93,6 +93,7 @@ class Business:
         self.store.writer.guards.append(_quota_guard(self.store))
         self.store.writer.guards.append(_experiment_guard(self.store))
         self.store.erasing.append(partial(_rollups_erase, self.store))
+        self.store.erasing.append(partial(_views_erase, self.store))
         if self.store.log.cached("define:rollup") and not self.store.log_readonly:
             from .measure.rollup import resume
 
@@ -442,5 +443,12 @@ def _rollups_erase(store: Store, positions: Any) -> Any:
     if not store.log.cached("define:rollup"):
         return None
     from .measure.rollup import erasing
+
+    return erasing(store, positions)
+
+
+def _views_erase(store: Store, positions: Any) -> Any:
+    """What is kept of views goes when something is erased."""
+    from .view.kept import erasing
 
     return erasing(store, positions)

@@ -89,6 +89,8 @@ class Store:
         """What rebuilds each read model of this process; `forget` calls them."""
         self.erasing: list[Callable[[Sequence[int]], Callable[[Transaction], None] | None]] = []
         """Told the positions that `forget` is about to erase; what each gives back runs in the transaction."""
+        self.closing: list[Callable[[], None]] = []
+        """Run before the store is closed."""
         self.awaken: dict[str, Callable[[], object]] = {}
         """State space to what takes up the work that an earlier process left in it."""
         self._upkeep_lock = threading.Lock()
@@ -232,12 +234,16 @@ class Store:
             return
         if "consumers" in self.__dict__:
             self.consumers.close()
-        self.closed = True
-        if "engine" in self.__dict__:
-            self.engine.close()
-        self.log.close()
-        if self.temporary:
-            shutil.rmtree(self.root, ignore_errors=True)
+        try:
+            for last in self.closing:
+                last()
+        finally:
+            self.closed = True
+            if "engine" in self.__dict__:
+                self.engine.close()
+            self.log.close()
+            if self.temporary:
+                shutil.rmtree(self.root, ignore_errors=True)
 
     def __repr__(self) -> str:
         return f"Store({self.shown!r})"

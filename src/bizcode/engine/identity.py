@@ -31,6 +31,10 @@ class Identity:
         """The name under which an id counts."""
         return self._name.get(id, id)
 
+    def positions(self) -> list[int]:
+        """Where the merges stand in the log."""
+        return list(self._edges)
+
     def names(self) -> dict[str, str]:
         """The name of each id that was ever merged."""
         return dict(self._name)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from .. import values, when
-from ..errors import AlreadyExists, InvalidQuery, NotFound
+from ..errors import AlreadyExists, InvalidQuery, NotFound, StorageError
 from ..plan.aggregation import Aggregation
 from ..query import Lazy
 from ..query.selection import check_count
@@ -21,6 +22,7 @@ from ..record import Row
 from .anew import Anew, Written, rows_of
 from .definition import Definition, condition, from_spec, ordering, to_spec
 from .elements import OfElements, OfRows
+from .kept import FEW, MANY, clear
 from .of_records import OfRecords, can_be_followed
 from .order import Key, Sorted, place_of
 from .table import Table
@@ -41,6 +43,8 @@ class Views:
         """Each view's definition, with the record of it that it agrees with."""
         self._tables: dict[str, Table] = {}
         self._lock = threading.RLock()
+        self._keeping = False
+        store.closing.append(self._close)
 
     def define(
         self,
@@ -212,7 +216,20 @@ class Views:
             found = self._tables.get(name)
             if found is None or found.definition is not definition:
                 found = self._tables[name] = self._made_table(definition)
-            return found
+        if not self._keeping and isinstance(found, OfRecords) and found.worth_keeping(MANY):
+            self._keeping = True
+            self._store.consumers.tickers(_Keeper(self))
+        return found
+
+    def _followed(self) -> list[OfRecords]:
+        with self._lock:
+            return [table for table in self._tables.values() if isinstance(table, OfRecords)]
+
+    def _close(self) -> None:
+        for table in self._followed():
+            # Where it can't be written nothing is lost: the next process reads the log.
+            with suppress(StorageError):
+                table.keep(FEW)
 
     def _made_table(self, definition: Definition) -> Table:
         store, source = self._store, definition.source
@@ -310,6 +327,7 @@ class Views:
         with self._store.log.transaction() as tx:
             tx.delete("define:view", name)
             tx.clear(f"view:{name}")
+            clear(tx, name)
         self._let_go(name)
 
     def _refuse_unfit(self, made: Definition) -> None:
@@ -341,3 +359,20 @@ class Views:
 
     def __repr__(self) -> str:
         return "biz.view"
+
+
+class _Keeper:
+    """Keeps the groups of views now and then, for the processes to come."""
+
+    name = "views"
+
+    def __init__(self, views: Views) -> None:
+        self._views = views
+
+    def due(self) -> int | None:
+        worth = any(table.worth_keeping(MANY) for table in self._views._followed())
+        return self._views._store.now() if worth else None
+
+    def tick(self, now: int) -> None:
+        for table in self._views._followed():
+            table.keep(MANY)

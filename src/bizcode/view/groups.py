@@ -57,6 +57,11 @@ class Groups:
     def __contains__(self, place: Key) -> bool:
         return place in self._table
 
+    @property
+    def records(self) -> int:
+        """How many records there are in all."""
+        return sum(group.count for group in self._table.values())
+
     def __iter__(self) -> Iterator[Key]:
         return iter(self._table)
 
@@ -69,6 +74,15 @@ class Groups:
                 self._places.setdefault(place[self._user or 0], set()).add(place)
         self._dirty.add(place)
         return group
+
+    def restore(self, place: Key, count: int, rounded: bool, states: list[Any]) -> None:
+        """A group as it was."""
+        group = self.group(place)
+        group.count, group.rounded, group.states = count, rounded, states
+
+    def get(self, place: Key) -> Group | None:
+        """The group of a place, None if there is none."""
+        return self._table.get(place)
 
     def drop(self, place: Key) -> Group | None:
         """Let a group go."""

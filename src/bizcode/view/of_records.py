@@ -8,6 +8,8 @@ statement makes those groups again, from their records only.
 from __future__ import annotations
 
 import heapq
+import uuid
+from array import array
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -19,7 +21,8 @@ from ..log import Reader
 from ..plan.select import Select
 from ..record import SYSTEM, Row
 from ..segments.seal import ERASED
-from .definition import Definition
+from . import kept
+from .definition import Definition, to_spec
 from .grouped import entries, folds_of, states
 from .groups import Groups
 from .order import Key, place_of
@@ -56,6 +59,9 @@ class OfRecords(Table):
         self._user_at = definition.group_by.index("user") if "user" in definition.group_by else None
         self._reads_user = reads_user(definition)
         self._merges = self._user_at is not None or self._reads_user
+        self._keepable = not self._sliding and not store.temporary and to_spec(definition) is not None
+        self._begun = 0
+        """How often it was begun."""
         self._forget_users()
         self._start()
 
@@ -68,6 +74,11 @@ class OfRecords(Table):
 
     def _start(self) -> None:
         self.position = 0
+        self._begun += 1
+        self._kept: str | None = None
+        """What is kept, if that is what it was made of but for the changed groups."""
+        self._kept_at = 0
+        self._changed: set[Key] = set()
         self._groups = Groups(self.definition, self._folds, self._dirty)
         self._times: list[tuple[int, int]] = []
         self._place: dict[int, Key] = {}
@@ -82,6 +93,8 @@ class OfRecords(Table):
         """Whether all is to be made again."""
 
     def _row_at(self, place: Key) -> Row | None:
+        if self._keepable and place in self._dirty:
+            self._changed.add(place)
         return self._groups.row(place)
 
     def _passes(self, now: int) -> None:
@@ -100,6 +113,8 @@ class OfRecords(Table):
             erased = reader.get(*ERASED) or b""
             if self._erased is None:
                 self._erased = erased
+                if self._keepable and self._begun == 1:
+                    self._restore(reader, erased)
             behind = self.position < self._store.segments.catalog(reader).sealed_to
             if not behind and erased == self._erased:
                 self._take(reader, edge)
@@ -267,3 +282,65 @@ class OfRecords(Table):
             place = self._placed(part.key)
             if place in wanted or (at is not None and place[at] in split):
                 self._groups.merge(place, part.count, part.states, part.rounded)
+
+    # what a later process begins with
+
+    def _restore(self, reader: Reader, erased: bytes) -> None:
+        """Begin with the groups that were kept, if they still hold."""
+        name = self.definition.name
+        found = kept.load(reader, name)
+        if (
+            found is None
+            or found.text != self.definition.text()
+            or found.erased != erased.decode()
+            or found.position > reader.head()
+        ):
+            return
+        if self._merges:
+            merges = [pair for pair in reader.scan("merge") if int(pair[0]) <= found.position]
+            if kept.digest(int(key) for key, _ in merges) != found.merges:
+                return
+            self._identity.load(merges)
+        for group in kept.groups(reader, name):
+            self._groups.restore(*group)
+        self._unread.update(self._groups)
+        self._dirty.clear()
+        self._gone_before.append(kept.gone(reader, name))
+        self.position = self._told = self._kept_at = found.position
+        self._kept = found.token
+
+    def worth_keeping(self, records: int) -> bool:
+        """Whether so many records came since its groups were kept."""
+        return self._keepable and self._seen is not None and self.position - self._kept_at >= records
+
+    def keep(self, records: int) -> bool:
+        """Keep the groups that changed, if so many records came since; True if that was done."""
+        with self._lock:
+            if not self.worth_keeping(records):
+                return False
+            self._settle()
+            self._kept_at = self.position
+            groups = self._groups
+            if groups.records < kept.WORTH * len(groups):
+                return False
+            former, begun = self._kept, self._begun
+            places = self._changed if former is not None else list(groups)
+            if not all(
+                kept.can_be_packed(group) for place in places if (group := groups.get(place)) is not None
+            ):
+                return False
+            changed = [kept.packed(place, groups.get(place)) for place in places]
+            gone = array("q", sorted(self._gone.union(*self._gone_before))).tobytes()
+            made = kept.Kept(
+                uuid.uuid4().hex,
+                self.definition.text(),
+                self.position,
+                (self._erased or b"").decode(),
+                kept.digest(self._identity.positions()) if self._merges else "",
+            )
+            self._changed, self._kept = set(), None
+        done = kept.save(self._store, self.definition.name, made, former, changed, gone)
+        with self._lock:
+            if done and self._begun == begun:
+                self._kept = made.token
+        return done

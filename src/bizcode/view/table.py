@@ -37,6 +37,8 @@ class Table(ABC):
         self._lock = threading.RLock()
         self._rows: dict[Key, Row] = {}
         self._dirty: set[Key] = set()
+        self._unread: set[Key] = set()
+        """Places that nobody has asked for yet: their rows are still to be made."""
         self._sorted = Sorted(definition.order_by)
         self._top: dict[Key, Row] | None = None
         self._watches: weakref.WeakSet[Watch] = weakref.WeakSet()
@@ -79,9 +81,10 @@ class Table(ABC):
                 return self.top(staleness).get(place_of(key))
             place = place_of(key)
             self._update(staleness)
-            if place in self._dirty:
+            if place in self._dirty or place in self._unread:
                 self._renew(place)
                 self._dirty.discard(place)
+                self._unread.discard(place)
             return self._rows.get(place)
 
     def top(self, staleness: int = 0) -> Mapping[Key, Row]:
@@ -134,14 +137,16 @@ class Table(ABC):
 
     def _begin_again(self) -> None:
         self._dirty.update(self._rows)
+        self._unread.clear()
         self._seen = None
         self.position = 0
         self._start()
 
     def _settle(self) -> None:
-        for place in self._dirty:
-            self._renew(place)
-        self._dirty.clear()
+        for places in (self._dirty, self._unread):
+            for place in places:
+                self._renew(place)
+            places.clear()
 
     def _renew(self, place: Key) -> None:
         row = self._row_at(place)
