@@ -42,6 +42,21 @@ def test_only_what_meets_the_conditions(biz):
     assert seen == [1000, 5000, 0.5]
 
 
+def test_a_selection_may_be_subscribed_to(biz):
+    seen = []
+    biz.track.any.subscribe(lambda e: seen.append(e.type))
+    biz.track.any.where(n=2).subscribe(lambda e: seen.append(e.n), where={"plan": "pro"})
+    biz.measure.cpu.where(host="a").subscribe(lambda e: seen.append(e.value))
+    biz.track.Signup(n=2, plan="pro")
+    biz.track.Login(n=2)
+    biz.measure.cpu(0.5, host="a")
+    biz.measure.cpu(0.6, host="b")
+    biz.drain()
+    assert sorted(seen, key=str) == [0.5, 2, "Login", "Signup"]
+    with pytest.raises(InvalidQuery, match="range"):
+        biz.track.Signup.since("7d").subscribe(seen.append)
+
+
 def test_nothing_comes_after_unsubscribe(biz):
     seen = []
     subscription = biz.track.Signup.subscribe(lambda e: seen.append(e.n))
@@ -183,7 +198,7 @@ def test_what_is_sealed_while_it_reads_the_sealed_part_is_not_skipped(biz):
     for n in range(100):
         biz.track.Signup(n=n)
     biz.store.segments.seal()
-    biz.store.consumers.subscribe("event", ("Signup",), take, name="mine", since="start")
+    biz.track.Signup.subscribe(take, name="mine", since="start")
     biz.drain()
     assert seen == list(range(200))
 

@@ -139,27 +139,27 @@ class Consumers:
 
     def subscribe(
         self,
-        kind: str,
-        names: tuple[str, ...] | None,
+        select: Select,
         fn: Callable[[Any], Any],
         *,
         where: Any = None,
-        select: Select | None = None,
         name: str | None = None,
         since: Any = None,
     ) -> Subscription:
-        """Call fn with each record of a kind and names that meets the conditions, after its commit."""
+        """Call fn with each record of a selection that meets the conditions too, after its commit."""
         if not callable(fn):
             raise InvalidValue(f"subscribe() takes a function, not {fn!r}")
+        if select.since is not None or select.until is not None:
+            raise InvalidQuery("a subscription has no range: leave out since() and until(), or say since=")
         condition: Condition = TRUE if where is None else conditions([where], {}, self.store.tz)
-        also = TRUE if select is None else select.where
+        also, names = select.where, select.names
         store_id = self.store.log.store_id
 
         def matches(row: Stored) -> bool:
             record = record_of(row, store_id)
             return condition.matches(record) and also.matches(record)
 
-        pattern = Pattern(frozenset((kind,)), None if names is None else frozenset(names), matches)
+        pattern = Pattern(frozenset((select.kind,)), None if names is None else frozenset(names), matches)
         if name is not None:
             name = values.name(name, "a subscription")
         id = name or f"subscription-{uuid.uuid4().hex[:12]}"

@@ -154,6 +154,10 @@ class MetricSelection(Selection, Numbers):
         """The samples themselves, newest first."""
         return EventsQuery(engine=self.store.engine, select=self.select)
 
+    def subscribe(self, fn: Any, where: Any = None, name: str | None = None, since: Any = None) -> Any:
+        """Call fn(sample) after the commit of each one from now on, by any process; see track's subscribe."""
+        return self.store.consumers.subscribe(self.select, fn, where=where, name=name, since=since)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class MetricDoor(MetricSelection):
@@ -271,11 +275,6 @@ class MetricDoor(MetricSelection):
     def schema(self) -> Lazy[Schema]:
         """The tags seen, with their types, when first and last."""
         return Lazy(lambda: schema(self.store.engine, MEASURE, self.name), "schema", self.store.engine)
-
-    def subscribe(self, fn: Any, where: Any = None, name: str | None = None, since: Any = None) -> Any:
-        """Call fn(sample) after the commit of each one from now on, by any process; see track's subscribe."""
-        names = self.select.names
-        return self.store.consumers.subscribe(MEASURE, names, fn, where=where, name=name, since=since)
 
     def __repr__(self) -> str:
         return f"biz.measure[{self.name!r}]"

@@ -70,6 +70,21 @@ class EventSelection(Selection, Numbers):
         """The events, newest first. Iterating streams them: a million need no memory."""
         return EventsQuery(engine=self.store.engine, select=self.select)
 
+    def subscribe(self, fn: Any, where: Any = None, name: str | None = None, since: Any = None) -> Any:
+        """Call fn(event) after the commit of each one from now on, by any process.
+
+        Args:
+            fn: a function or coroutine function of the event.
+            where: conditions as in `where(...)`: a mapping, an expression or a function.
+            name: makes it durable: it goes on where it was after a restart.
+            since: "start" or an instant to begin earlier.
+        Returns:
+            a Subscription(id, unsubscribe()).
+        Raises:
+            InvalidQuery: the selection has a range.
+        """
+        return self.store.consumers.subscribe(self.select, fn, where=where, name=name, since=since)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class EventDoor(EventSelection):
@@ -99,20 +114,6 @@ class EventDoor(EventSelection):
     def schema(self) -> Lazy[Schema]:
         """The properties seen, with their types, when first and last, and the versions of the shape."""
         return Lazy(lambda: schema(self.store.engine, EVENT, self.name), "schema", self.store.engine)
-
-    def subscribe(self, fn: Any, where: Any = None, name: str | None = None, since: Any = None) -> Any:
-        """Call fn(event) after the commit of each one from now on, by any process.
-
-        Args:
-            fn: a function or coroutine function of the event.
-            where: conditions as in `where(...)`: a mapping, an expression or a function.
-            name: makes it durable: it goes on where it was after a restart.
-            since: "start" or an instant to begin earlier.
-        Returns:
-            a Subscription(id, unsubscribe()).
-        """
-        names = self.select.names
-        return self.store.consumers.subscribe(EVENT, names, fn, where=where, name=name, since=since)
 
     def __repr__(self) -> str:
         return f"biz.track[{self.name!r}]"
