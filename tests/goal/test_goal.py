@@ -131,6 +131,11 @@ def test_history_has_the_days_when_nothing_ran(year):
         ("2024-01-04", 3, 75.0),
     ]
     assert len(biz.goal("x").history(limit=2).run()) == 2
+    assert biz.goal("x").history(every=2).run() == points[::-2][::-1]
+    assert biz.goal("x").history(every=2, limit=1).run() == points[-1:]
+    for wrong in (0, -1, 1.5):
+        with pytest.raises(InvalidQuery):
+            biz.goal("x").history(every=wrong)
 
 
 def test_list_update_archive_reactivate_delete(year):

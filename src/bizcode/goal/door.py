@@ -239,15 +239,20 @@ class GoalDoor(Awaited):
 
         return Lazy(run, "goal")
 
-    def history(self, since: Any = None, limit: int | None = None) -> Lazy[list[GoalPoint]]:
+    def history(
+        self, since: Any = None, limit: int | None = None, *, every: int = 1
+    ) -> Lazy[list[GoalPoint]]:
         """One point a day since it was defined, at the day's end (today's: now), rebuilt from the log.
 
         Args:
             since: only from then on.
             limit: the newest so many.
+            every: 7: only each 7th day, counted back from today; a long course is drawn from few points.
         """
         store = self._goals._store
         count = None if limit is None else check_count(limit, "limit")
+        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+            raise InvalidQuery(f"every= is a whole number of days, 1 or more, not {every!r}")
         when.resolve_range(since, None, store.now(), store.tz)
 
         def run() -> list[GoalPoint]:
@@ -256,6 +261,7 @@ class GoalDoor(Awaited):
             low = when.resolve_range(since, None, now, store.tz).since
             start = made["defined"] if low is None else max(low, made["defined"])
             ends = _day_ends(store, start, now)
+            ends = ends[::-every][::-1]
             if count is not None:
                 ends = ends[max(0, len(ends) - count) :]
             points = []

@@ -61,7 +61,9 @@ def _goal_one(asked: Asked) -> Any:
 
 
 def _goal_history(asked: Asked) -> Any:
-    history = asked.biz.goal(asked.path["name"]).history(asked.get("since"), asked.get("limit", 90))
+    history = asked.biz.goal(asked.path["name"]).history(
+        asked.get("since"), asked.get("limit", 90), every=asked.get("every", 1)
+    )
     return {"result": plain(history.run())}
 
 
@@ -272,7 +274,11 @@ ENDPOINTS = (
     Endpoint("GET", "/overview", "overview", "All of it at a glance, with the previous period", "business", _overview, (_SINCE,)),
     Endpoint("GET", "/goals", "goals", "Every goal with its progress", "goals", _goals),
     Endpoint("GET", "/goals/{name}", "goal", "One goal", "goals", _goal_one),
-    Endpoint("GET", "/goals/{name}/history", "goal_history", "One point a day", "goals", _goal_history, (_SINCE, _LIMIT)),
+    Endpoint("GET", "/goals/{name}/history", "goal_history", "One point a day", "goals", _goal_history, (
+        _SINCE,
+        _LIMIT,
+        Parameter("every", {"type": "integer", "minimum": 1, "maximum": 1_000}, "7: only each 7th day, counted back from today"),
+    )),
     Endpoint("GET", "/experiments", "experiments", "Every experiment", "experiments", _experiments, (Parameter("status", _STATUS, "only those"),)),
     Endpoint("GET", "/experiments/{name}/results", "experiment_results", "How it stands", "experiments", _results, (
         Parameter("by", text(), "for each value of a property"),

@@ -82,12 +82,12 @@ function course(one, p, points) {
 }
 
 export async function goals(root) {
-  const found = (await api("/goals")).result;
+  const [{ result: found }, { result: info }] = await Promise.all([api("/goals"), api("/info")]), now = new Date(info.now);
   if (!found.length) return fill(root, card(null, null, empty("No goals yet. Define one in the file that you give to bizcode serve:", "biz.goal.define(\n    \"Q1\",\n    target=biz.measure.revenue.sum().reach(100_000),\n    by=\"2025-Q1\",\n)")));
   fill(root, found.map((one) => {
     const p = one.progress.value, history = h("div");
     const facts = p && [["current", p.current], ["target", p.target], ["remaining", p.remaining], ["days left", p.days_left], ["projected", about(p.projected, p.current)], ["80 % interval", p.interval && `${about(p.interval[0], p.current)} … ${about(p.interval[1], p.current)}`], ["probability", p.probability === null ? null : percent(p.probability, 0)], ["owner", one.owner], ["deadline", one.by && lastDay(one.by)]].filter(([, value]) => value !== null && value !== undefined);
-    if (p && !p.targets) into(history, async () => fill(history, course(one, p, (await api(path("goals", one.name, "history"), { limit: 1000 })).result)));
+    if (p && !p.targets) into(history, async () => fill(history, course(one, p, (await api(path("goals", one.name, "history"), { limit: 60, every: Math.max(1, Math.ceil((now - new Date(one.defined)) / (40 * 86400_000))) })).result)));
     return card(one.name, badge(p ? p.status : one.state), p ? [bar(p.percent / 100, KIND[p.status] ?? "", `${p.percent.toFixed(0)} percent`), h("p.small.faint", { style: { margin: "6px 0 12px" } }, `${percent(p.percent / 100, 1)} of the way`),
       p.targets ? table("Targets", ["target", { text: "current", n: true }, { text: "goal", n: true }, "status"], p.targets.map((part) => [part.name, number(part.current), number(part.target), badge(part.status)])) : h("div.halves", {}, table("Standing", ["", { text: "", n: true }], facts.map(([name, value]) => [name, number(value)])), history)] : h("p.faint", {}, one.progress.reason));
   }));
