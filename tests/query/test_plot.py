@@ -56,3 +56,11 @@ def test_weeks_are_marked_where_they_begin(small):
         small.measure.rate.avg().between("2024-03-04", "2024-03-05").by("hour"),
     ):
         assert "values" not in layers(query.plot())[0]["encoding"]["x"]["axis"]
+
+
+def test_events_and_samples_are_drawn_by_their_numbers(biz):
+    for n in range(3):
+        biz.track.Seen(x=n)
+        biz.measure.price(n)
+    assert biz.track.Seen.events().plot()
+    assert biz.measure.price.events().plot()

@@ -45,7 +45,7 @@ def plot(result: Any, title: str, heads: tuple[str, ...] = ()) -> Picture:
         return _cohorts({"": result}, title)
     if hasattr(type(result), "variants"):
         return lifts({"": result}, title)
-    if hasattr(result, "current") and hasattr(result, "previous") and not isinstance(result, Mapping):
+    if _has(result, "current", "previous"):
         return charts.card(result.current, title, result.previous)
     if _progress([result]):
         return _goals([result], title)
@@ -89,7 +89,7 @@ def _groups(result: Mapping[Any, Any], title: str, heads: tuple[str, ...]) -> Pi
 
 def _number(value: Any) -> tuple[float | None, float | None]:
     """A value, and the one of the period before where there is one."""
-    if hasattr(value, "current") and hasattr(value, "previous") and not isinstance(value, Mapping):
+    if _has(value, "current", "previous"):
         return _number(value.current)[0], _number(value.previous)[0]
     if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)):
         return value, None
@@ -165,10 +165,12 @@ def _better(variant: Any, low: float, high: float) -> bool | None:
 
 
 def _progress(items: list[Any]) -> bool:
-    return bool(items) and all(
-        hasattr(item, "percent") and hasattr(item, "remaining") and not isinstance(item, Mapping)
-        for item in items
-    )
+    # Of the type: a record has whatever property it is asked for.
+    return bool(items) and all(_has(item, "percent", "remaining") for item in items)
+
+
+def _has(value: Any, *names: str) -> bool:
+    return all(hasattr(type(value), name) for name in names)
 
 
 def _goals(goals: list[Any], title: str) -> Picture:
