@@ -149,6 +149,19 @@ def test_a_page_of_an_empty_business_says_how_to_begin(opened, path):
         assert page.locator("main pre").count() >= 1
 
 
+def test_a_snippet_is_copied_or_else_selected(opened):
+    page = opened("connect")
+    code = page.locator("section", has_text="PostHog, in pages").locator("pre")
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.get_by_role("button", name="Copy").first.click()
+    page.get_by_role("button", name="Copied").wait_for()
+    assert page.evaluate("navigator.clipboard.readText()") == code.text_content()
+    page.evaluate("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
+    page.get_by_role("button", name="Copy").first.click()
+    page.get_by_role("button", name="Selected").wait_for()
+    assert page.evaluate("getSelection().toString()").startswith("from posthog")
+
+
 def test_the_overview_fills_when_the_first_event_comes(opened, york):
     page = opened()
     page.get_by_text("Begin here").wait_for()

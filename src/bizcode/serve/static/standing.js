@@ -233,7 +233,15 @@ export async function dead(root) {
 export async function connect(root) {
   const keys = admin ? (await api("/keys")).result : [];
   const writing = keys.filter((one) => one.scope === "write"), key = writing[0]?.text ?? "YOUR_WRITE_KEY", host = location.origin + base;
-  const block = (title, text) => card(title, h("button.plain", { type: "button", onclick: async () => { await navigator.clipboard.writeText(text); say("Copied"); } }, "Copy"), h("pre", { tabindex: "0" }, text));
+  const block = (title, text) => {
+    const code = h("pre", { tabindex: "0" }, text);
+    const copy = h("button.plain", { type: "button", onclick: async () => {
+      // Browsers lend the clipboard to pages of this machine and of https only.
+      try { await navigator.clipboard.writeText(text); copy.textContent = "Copied"; } catch { getSelection().selectAllChildren(code); copy.textContent = "Selected"; }
+      say(copy.textContent);
+    } }, "Copy");
+    return card(title, copy, code);
+  };
   fill(root, h("p", {}, "Point the SDK that you have at this host. Events appear on the ", h("a", { href: `${base}/events` }, "Events"), " page at once. PostHog's pasted snippet works too: set its api_host; the script comes from here. Running experiments are its feature flags."),
     admin ? card("Keys", null, keys.length ? table("Keys", ["name", "scope", "tenant", "key"], keys.map((one) => [one.name, one.scope, one.tenant ?? "", h("code", {}, one.text)])) : empty("None yet. Make one in the shell:", "bizcode keys --add write")) : null,
     h("div.halves", {}, block("PostHog, in pages", `posthog.init(\n  "${key}",\n  { api_host: "${host}" },\n)`), block("PostHog, in Python", `from posthog import Posthog\n\nposthog = Posthog(\n    "${key}",\n    host="${host}",\n)\nposthog.capture("Signup", distinct_id="u1")`),
