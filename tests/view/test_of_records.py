@@ -204,6 +204,38 @@ def test_taking_back_a_groups_least_makes_that_group_again_and_no_other(biz, mad
     assert made_again == [50, 2]
 
 
+def test_the_next_least_is_known_where_the_least_came_last(biz, made_again):
+    view = define_least(biz)
+    for v in (5, 7, 9):
+        biz.track.P(k="a", v=v)
+    biz.store.segments.seal()
+    assert view.get("a").run().low == 5
+    made_again.clear()
+    ids = [biz.track.P(k="a", v=v).id for v in (3, 4, 1, 8)]
+    for id, low in zip([ids[2], ids[0], ids[3], ids[1]], (3, 4, 4, 5), strict=True):
+        biz.retract(id)
+        assert view.get("a").run().low == low
+    assert made_again == []
+
+
+def test_a_group_made_again_knows_its_next_ones_too(biz, made_again):
+    view = define_least(biz)
+    ids = [biz.track.P(k="a", v=v).id for v in range(30)]
+    biz.store.segments.seal()
+    assert view.get("a").run().low == 0
+    made_again.clear()
+    for n, id in enumerate(ids[:16], 1):
+        biz.retract(id)
+        assert (view.get("a").run().low, view.get("a").run().high) == (n, 29)
+    assert made_again == [1, 1]
+
+
+def define_least(biz):
+    return biz.view.define(
+        "v", source=biz.track.P, group_by="k", compute=dict(low=biz.min("v"), high=biz.max("v"))
+    )
+
+
 def test_a_merge_undone_makes_the_groups_of_those_users_again_and_no_other(biz, made_again):
     view = define(biz, "kept", group_by=("user", "v"))
     for n in range(40):

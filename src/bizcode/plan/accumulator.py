@@ -19,7 +19,7 @@ from .aggregation import Aggregation, quantile, value_of
 from .condition import is_number
 from .fields import MISSING
 
-__all__ = ["Accumulator", "accumulator", "total"]
+__all__ = ["Accumulator", "Edge", "Extreme", "accumulator", "total"]
 
 _LARGEST = 2**63
 _UNFOLDED = 32
@@ -181,7 +181,7 @@ class _Average(_Sum):
         return _Sum.result(self, state) / state[0] if state[0] else None
 
 
-class _Extreme(Accumulator):
+class Extreme(Accumulator):
     """State: the best number, the best of anything else that has an order. Numbers come first."""
 
     __slots__ = ("_best",)
@@ -225,7 +225,7 @@ class _Extreme(Accumulator):
         return self._shown(state[1] if state[0] is None else state[0])
 
 
-class _Edge(Accumulator):
+class Edge(Accumulator):
     """State: [time, order, value] of the first, or the last."""
 
     __slots__ = ()
@@ -331,102 +331,14 @@ class _Values(Accumulator):
             return math.inf
 
 
-class _Extremes(_Extreme):
-    """State: how often each number and each text is there, and the best of each; a best of None isn't known. Any
-    value can be taken out."""
-
-    __slots__ = ()
-
-    def new(self) -> Any:
-        return [{}, {}, None, None]
-
-    def add(self, state: Any, value: Any, time: int, order: int) -> None:
-        place = 0 if is_number(value) else 1 if isinstance(value, str) else None
-        if place is None:
-            return
-        counts = state[place]
-        known = state[2 + place]
-        if not counts or (known is not None and self._best(known, value) == value):
-            state[2 + place] = value
-        counts[value] = counts.get(value, 0) + 1
-
-    def merge(self, state: Any, other: Any) -> None:
-        for place in (0, 1):
-            for value, times in other[place].items():
-                self.add(state, value, 0, 0)
-                state[place][value] += times - 1
-
-    def remove(self, state: Any, value: Any, time: int, order: int) -> bool:
-        place = 0 if is_number(value) else 1 if isinstance(value, str) else None
-        if place is None:
-            return True
-        left = state[place][value] - 1
-        if left:
-            state[place][value] = left
-        else:
-            del state[place][value]
-            if value == state[2 + place]:
-                state[2 + place] = None
-        return True
-
-    def result(self, state: Any) -> Any:
-        for place in (0, 1):
-            if state[place]:
-                if state[2 + place] is None:
-                    state[2 + place] = self._best(state[place])
-                return self._shown(state[2 + place])
-        return None
-
-
-class _Edges(_Edge):
-    """State: (time, order) -> value of each, and which of them is the first, or the last, under None. Any can be
-    taken out."""
-
-    __slots__ = ()
-
-    def new(self) -> Any:
-        return {}
-
-    def add(self, state: Any, value: Any, time: int, order: int) -> None:
-        if value is None:
-            return
-        at = (time, order)
-        known = state.get(None)
-        if (known is None and not state) or (
-            known is not None and (at < known) is (self.made.operation == "first")
-        ):
-            state[None] = at
-        state[at] = value
-
-    def merge(self, state: Any, other: Any) -> None:
-        for at, value in other.items():
-            if at is not None:
-                self.add(state, value, *at)
-
-    def remove(self, state: Any, value: Any, time: int, order: int) -> bool:
-        if value is not None:
-            del state[time, order]
-            if state.get(None) == (time, order):
-                del state[None]
-        return True
-
-    def result(self, state: Any) -> Any:
-        if not state:
-            return None
-        at = state.get(None)
-        if at is None:
-            at = state[None] = (min if self.made.operation == "first" else max)(state)
-        return self._shown(state[at])
-
-
 _KINDS: dict[str, type[Accumulator]] = {
     "count": _Count,
     "sum": _Sum,
     "avg": _Average,
-    "min": _Extreme,
-    "max": _Extreme,
-    "first": _Edge,
-    "last": _Edge,
+    "min": Extreme,
+    "max": Extreme,
+    "first": Edge,
+    "last": Edge,
     "collect": _Collect,
     "distinct": _Distinct,
     "percentile": _Values,
@@ -434,15 +346,8 @@ _KINDS: dict[str, type[Accumulator]] = {
 }
 
 
-_REMOVABLE = {"min": _Extremes, "max": _Extremes, "first": _Edges, "last": _Edges}
-
-
-def accumulator(made: Aggregation, removable: bool = False) -> Accumulator:
+def accumulator(made: Aggregation) -> Accumulator:
     """The accumulator of an aggregation.
-
-    Args:
-        removable: one whose `remove` can always tell what is left. Its states hold every value, and are not for
-            keeping: they are no JSON.
 
     >>> from .aggregation import aggregation
     >>> mean = accumulator(aggregation("avg", "x"))
@@ -451,8 +356,7 @@ def accumulator(made: Aggregation, removable: bool = False) -> Accumulator:
     >>> mean.result(state)
     0.1
     """
-    kind = _REMOVABLE.get(made.operation) if removable else None
-    return (kind or _KINDS[made.operation])(made)
+    return _KINDS[made.operation](made)
 
 
 def total(ints: int, partials: Sequence[float]) -> int | float:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from .. import when
 from ..engine.identity import Identity
-from ..plan.accumulator import Accumulator, accumulator
+from ..plan.accumulator import Accumulator
 from ..plan.aggregation import value_of
 from ..plan.condition import TRUE
 from ..plan.fields import MISSING, as_field, read
+from ..plan.removing import removable
 from ..record import Record, Row
 from .definition import Definition
 from .grouped import own_of
@@ -40,7 +41,7 @@ class Elements:
         self._where = None if definition.where == TRUE else definition.where
         self._user = user
         self._keys = [(name, as_field(name)) for name in definition.group_by]
-        self.folds = [accumulator(made, removable=True) for made in definition.compute.values()]
+        self.folds = [removable(made) for made in definition.compute.values()]
 
     def read(self, element: Any, time: int) -> tuple[Key, tuple[Any, ...]] | None:
         """(place, values) of an element; None where the conditions leave it out."""

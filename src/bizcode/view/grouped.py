@@ -16,8 +16,9 @@ from .. import when
 from ..engine import Session
 from ..engine.aggregate import decode
 from ..engine.relation import VALUE, Column, Relation
-from ..plan.accumulator import Accumulator, accumulator
+from ..plan.accumulator import Accumulator
 from ..plan.fields import Field, as_field
+from ..plan.removing import RESERVE, Reserved, reserved
 from ..plan.select import Dimension, Select
 from ..plan.sql import Parameters
 from ..record import MEASURE
@@ -54,7 +55,7 @@ class _Read:
 
 def folds_of(definition: Definition) -> list[Accumulator]:
     """An accumulator for each aggregation, in order."""
-    return [accumulator(made) for made in definition.compute.values()]
+    return [reserved(made) for made in definition.compute.values()]
 
 
 def field_of(made: Any, select: Select) -> Field:
@@ -210,7 +211,7 @@ def _sql(fold: Accumulator, n: int, reading: str, exact: bool) -> str:
             return f"list({x}) FILTER ({x} IS NOT NULL)"
         return f"{{'n': count({x}), 'i': NULL, 'f': fsum({x})}}"
     if operation in ("min", "max") and (fold.instants or reading in ("int", "double", "text")):
-        return f"{operation}({x})"
+        return f"{operation}({x}, {RESERVE})" if exact else f"{operation}({x})"
     if operation in ("first", "last"):
         return f"{'arg_min' if operation == 'first' else 'arg_max'}({placed}, (moment, position)) FILTER ({x} IS NOT NULL)"
     if operation == "distinct":
@@ -229,6 +230,10 @@ def _state(fold: Accumulator, value: Any, count: int, reading: str) -> Any:
     if value is None:
         return state
     listed = isinstance(value, list)
+    if isinstance(fold, Reserved) and (fold.instants or reading in ("int", "double", "text")):
+        best = value if listed else [value]
+        fold.known(state, 1 if reading == "text" else 0, best, listed and len(best) < RESERVE)
+        return state
     if operation == "collect":
         for item in value:
             fold.add(state, _value(item["x"], reading), item["t"], item["p"])

@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 SPACE = "view-kept"
-FORMAT = 1
+FORMAT = 2
 MANY, FEW = 200_000, 20_000
 """After so many records groups are kept again: while a process runs, and when it ends."""
 WORTH = 50
