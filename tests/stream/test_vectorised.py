@@ -107,3 +107,23 @@ def test_ranges_give_what_single_records_give(monkeypatch, kind, events, cuts, b
     assert text(many[0]) == text(one[0])
     assert many[1:4] == one[1:4]
     assert text(many[4]) == text(one[4])
+
+
+@pytest.mark.parametrize("seal", [False, True])
+def test_the_entity_is_a_key_of_ranges_too(monkeypatch, seal):
+    monkeypatch.setattr(consuming, "RANGE_FROM", 1)
+    found = []
+    clock = ManualClock(START)
+    with Business(":memory:", clock=clock, worker=False) as biz:
+        stream = biz.stream.Order.paid.key_by("entity").window.tumbling("1h").aggregate(n=biz.count())
+        stream.to(found.append).named("s").start()
+        for order in ("o1", "o2", "o1"):
+            biz.Order(order).append("paid")
+        if seal:
+            biz.store.segments.seal()
+        biz.drain()
+        clock.advance("2h")
+        biz.drain()
+        rows = stream.run().run()
+    assert [(e.key, e.n) for e in found] == [("o1", 2), ("o2", 1)]
+    assert [(e.key, e.n) for e in rows] == [("o1", 2), ("o2", 1)]

@@ -301,12 +301,22 @@ def _reads_name(where: Condition) -> bool:
 def _reading(column: Column, found: list[Source]) -> str:
     if column.kind not in ("number", "key") or column.field is None:
         return ""
+    if _owned(column):
+        return "int" if column.field.path[0] == "version" else "text"
     types: set[str] = set()
     for source in found:
         types |= access.types(source.piece, column.field)
     if column.kind == "number":
         return "double" if "double" in types or "int" not in types else "int"
     return access.one_type(types)
+
+
+def _owned(column: Column) -> bool:
+    """Whether a key is the entity that a record is about, or its version."""
+    field = column.field
+    return (
+        column.kind == "key" and field is not None and field.own and field.path in (("entity",), ("version",))
+    )
 
 
 def _type(column: Column, reading: str) -> str:
@@ -335,6 +345,8 @@ def _expression(column: Column, source: Source, reading: str, parameters: Parame
         assert column.condition is not None
         return predicates.predicate(column.condition, piece, parameters)
     assert column.field is not None
+    if _owned(column):
+        return piece.own(column.field.path[0]) or "NULL"
     if column.kind == "number":
         return access.number(piece, column.field, reading == "int")
     if column.kind == "text":
