@@ -22,6 +22,23 @@ WAIT = 5
 """Seconds to wait for a connection, unless the URL says `connect_timeout`."""
 
 Connection = psycopg.Connection[Any]
+
+_SILENCE = {
+    "tcp_user_timeout": "10000",
+    "keepalives_idle": "5",
+    "keepalives_interval": "3",
+    "keepalives_count": "3",
+}
+"""When a connection counts as lost on which nothing comes back, unless the URL says it: a pulled cable sends no word,
+and by itself the system would wait a quarter of an hour."""
+
+_SESSION = (
+    "select set_config('search_path', %s, false), set_config('client_encoding', 'UTF8', false), "
+    "set_config('tcp_user_timeout', '10000', false), set_config('tcp_keepalives_idle', '5', false), "
+    "set_config('tcp_keepalives_interval', '3', false), set_config('tcp_keepalives_count', '3', false)"
+)
+"""The server lets go as soon: what an unreachable machine holds is another's then."""
+
 _AWAY = {"57P01", "57P02", "57P03", "57P05"}
 
 
@@ -43,6 +60,8 @@ class Server:
         self.shown = _masked(url)
         options.setdefault("connect_timeout", str(WAIT))
         options.setdefault("application_name", "bizcode")
+        for name, value in _SILENCE.items():
+            options.setdefault(name, value)
         self._url = urlunsplit(parts._replace(scheme="postgresql", query=urlencode(options, quote_via=quote)))
         self._path = sql.Identifier(self.schema).as_string()
         try:
@@ -66,10 +85,7 @@ class Server:
                     f"{self.shown} keeps text as {encoding}, but bizcode needs a database in UTF8: "
                     "create one with `createdb --encoding UTF8 --template template0`"
                 )
-            connection.execute(
-                "select set_config('search_path', %s, false), set_config('client_encoding', 'UTF8', false)",
-                (self._path,),
-            )
+            connection.execute(_SESSION, (self._path,))
         except BaseException:
             connection.close()
             raise
