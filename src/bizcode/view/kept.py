@@ -105,7 +105,9 @@ def can_be_packed(group: Group) -> bool:
     return all(
         math.isfinite(part)
         for state in group.states
-        for part in (state[2] if len(state) == 3 and isinstance(state[2], list) else ())
+        for part in (
+            state[2] if isinstance(state, list) and len(state) == 3 and isinstance(state[2], list) else ()
+        )
         if isinstance(part, float)
     )
 
