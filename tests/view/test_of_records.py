@@ -350,3 +350,20 @@ def test_thousands_of_records_can_follow_a_look():
         biz.view.kept.get().run()
         biz.track.batch([{"event": "P", "data": {"user_id": "u1", "v": n}} for n in range(3_000)])
         assert biz.view.kept.get("u1").run().n == 3_001
+
+
+def test_an_int_that_a_statement_read_as_the_float_next_to_it_can_be_taken_back(biz):
+    view = biz.view.define(
+        "v",
+        source=biz.track.P,
+        group_by="k",
+        compute=dict(middle=biz.percentile(50, "v"), spread=biz.stddev("v")),
+    )
+    for value in (1, 3.5):
+        biz.track.P(k="a", v=value)
+    large = biz.track.P(k="a", v=2**53 + 1)
+    biz.store.segments.seal()
+    assert view.get("a").run().middle == 3.5
+    biz.retract(large.id)
+    assert view.get("a").run().middle == 2.25
+    assert view.get("a").run().spread == pytest.approx(2.5 / 2**0.5)

@@ -316,7 +316,10 @@ class _Values(Accumulator):
 
     def remove(self, state: Any, value: Any, time: int, order: int) -> bool:
         if is_number(value):
-            state.remove(value)
+            try:
+                state.remove(value)
+            except ValueError:
+                return False  # among floats, an int beyond 2**53 was read as the float next to it
         return True
 
     def result(self, state: Any) -> Any:
