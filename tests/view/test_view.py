@@ -215,6 +215,9 @@ def test_what_a_subscriber_writes_is_undone_when_it_raises(biz):
     [
         {"group_by": 5},
         {"group_by": [5]},
+        {"group_by": ["a", "a"]},
+        {"incremental": "no"},
+        {"order_by": 3},
         {"compute": ["n"]},
         {"compute": {}},
         {"limit": 0},
@@ -238,6 +241,9 @@ def test_a_view_is_asked_and_watched_only_by_what_it_has(biz):
         view.order_by("m").get().run()
     with pytest.raises(InvalidQuery, match="takes a function"):
         view.subscribe(5)
+    for key in (["u1"], {"user_id": "u1"}):
+        with pytest.raises(InvalidQuery, match="a tuple where"):
+            view.get(key).run()
     with pytest.raises(InvalidQuery, match="incremental"):
         view.refresh(since="1h")
 

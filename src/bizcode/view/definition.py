@@ -110,7 +110,7 @@ def ordering(given: Any) -> tuple[tuple[str, bool], ...]:
             found.append((name, way == "desc"))
         return tuple(found)
     pairs: list[tuple[str, bool]] = []
-    for item in given:
+    for item in given if isinstance(given, (list, tuple)) else [given]:
         if isinstance(item, Mapping):
             pairs += ordering(item)
         elif isinstance(item, str) and item.strip("-"):

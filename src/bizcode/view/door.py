@@ -115,6 +115,10 @@ class Views:
         if not isinstance(keys, (list, tuple)) or not all(isinstance(key, str) and key for key in keys):
             raise InvalidQuery(f"group_by= takes names of properties, not {group_by!r}")
         keys = tuple(keys)
+        if len(set(keys)) < len(keys):
+            raise InvalidQuery(f"group_by= names a property twice: {', '.join(keys)}")
+        if not isinstance(incremental, bool):
+            raise InvalidQuery(f"incremental= is True or False, not {incremental!r}")
         if not compute or not isinstance(compute, Mapping):
             raise InvalidQuery(f"the view {name!r} computes nothing: compute=dict(total=biz.sum('amount'))")
         for key, one in compute.items():
@@ -134,7 +138,7 @@ class Views:
             having=condition(having, tz),
             order_by=ordering(order_by),
             limit=limit,
-            incremental=bool(incremental),
+            incremental=incremental,
             last=None if last is None else when.exact(last),
             tz=tz,
         )
@@ -263,7 +267,12 @@ class Views:
                 f"the view {name!r} is grouped by {', '.join(definition.group_by) or 'nothing'}: "
                 f"its key has {len(definition.group_by)} parts, not {len(parts)}"
             )
-        place = place_of(tuple(values.plain(part, self._store.tz, "key") for part in parts))
+        parts = tuple(values.plain(part, self._store.tz, "key") for part in parts)
+        if any(isinstance(part, (list, dict)) for part in parts):
+            raise InvalidQuery(
+                f"a key of the view {name!r} is a value, or a tuple where it is grouped by several, not {key!r}"
+            )
+        place = place_of(parts)
         if self._store.unit() is not None:
             return self._top(name, staleness).get(place)
         return self._table(name).row(place, staleness)
