@@ -207,6 +207,23 @@ def test_nothing_of_a_user_who_is_forgotten_is_kept(tmp_path):
         assert biz.store.log.scan("view-kept:kept") == []
 
 
+@pytest.mark.parametrize("many", [2, 3, 4])
+def test_groups_with_any_number_of_distinct_values_are_kept(tmp_path, read, many):
+    with Business(tmp_path, worker=False) as biz:
+        view = biz.view.define(
+            "v", source=biz.track.P, group_by="k", compute=dict(kinds=biz.distinct("v"), all=biz.collect("v"))
+        )
+        for n in range(many):
+            biz.track.P(k="a", v=n)
+        view.get().run()
+        biz.store.segments.seal()
+    with Business(tmp_path, worker=False) as biz:
+        biz.track.P(k="a", v="x")
+        assert biz.view.v.get("a").run().kinds == many + 1
+        assert biz.view.v.get("a").run().all == [*range(many), "x"]
+    assert read == []
+
+
 def test_a_merge_undone_meanwhile_is_undone_in_what_was_kept(tmp_path):
     with Business(tmp_path, worker=False) as biz:
         view = define(biz, group_by="user")
