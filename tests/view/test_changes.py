@@ -168,3 +168,20 @@ def test_a_subscriber_of_a_view_that_a_stream_writes_is_told_its_rows(biz):
         biz.track.P(k=k)
         biz.drain()
     assert {name: row.n for name, row in rebuilt.rows.items()} == {("str", "a"): 2, ("str", "b"): 1}
+
+
+def test_a_change_of_the_definition_is_told_though_nothing_was_recorded(tmp_path):
+    with Business(tmp_path, worker=False) as biz, Business(tmp_path, worker=False) as other:
+        biz.view.define(
+            "v", source=biz.track.P, group_by="k", compute=dict(n=biz.count()), order_by="-n", limit=2
+        )
+        for k in "aab":
+            biz.track.P(k=k)
+        told = []
+        biz.view.v.subscribe(told.extend)
+        biz.drain()
+        other.view.v.update(limit=1)
+        biz.drain()
+        assert [(change.kind, change.key) for change in told] == [("delete", "b")]
+        biz.drain()
+        assert len(told) == 1

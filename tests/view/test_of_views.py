@@ -112,3 +112,22 @@ def test_a_subscriber_is_told_when_a_range_below_slides(biz, clock):
     clock.advance("31m")
     biz.drain()
     assert [dict(row) for row in told] == [{"n": 1, "rows": 1}] * 2
+
+
+def test_where_the_view_below_is_dropped_the_rest_goes_on_and_it_goes_on_when_that_is_there_again(biz):
+    below = dict(source=biz.track.P, group_by="k", compute=dict(n=biz.count()))
+    base = biz.view.define("base", **below)
+    top = biz.view.define("top", source=base, compute=dict(m=biz.sum("n")))
+    told, seen = [], []
+    top.subscribe(told.extend, initial=True)
+    biz.on.track.P(lambda event: seen.append(event.k))
+    base.drop()
+    biz.track.P(k="a")
+    biz.drain()
+    assert seen == ["a"]
+    assert [(info.name, info.rows, info.refreshed) for info in biz.view.list().run()] == [("top", 0, None)]
+    with pytest.raises(NotFound, match="'base'"):
+        top.get().run()
+    biz.view.define("base", **below)
+    biz.drain()
+    assert [change.after for change in told] == [{"m": 1}]

@@ -65,10 +65,11 @@ class Changes:
 
     def due(self) -> int | None:
         store = self._views._store
-        if not self._views._has(self._view):
+        if not self._views._stands(self._view):
             return None
         head, now = self._moment()
-        if head != self._looked[0] or self._again():
+        defined_otherwise = self._views._table(self._view) is not self._watch.table
+        if head != self._looked[0] or defined_otherwise or self._again():
             return store.now()
         if now and now != self._looked[1]:
             return max(self._looked[1] + 1, min(now, self._looked[1] + 1_000_000))

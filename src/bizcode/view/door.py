@@ -171,6 +171,15 @@ class Views:
             return False
         return True
 
+    def _stands(self, name: str) -> bool:
+        """Whether a view is there, and those that it is made of, which can be dropped."""
+        while self._has(name):
+            source = self._definition(name).source
+            if not isinstance(source, (ViewDoor, ViewQuery)):
+                return True
+            name = source.name
+        return False
+
     def _written(self, name: str) -> bool:
         """Whether a stream writes it: there are rows, or a stream with such a sink was started."""
         log = self._store.log
@@ -289,6 +298,8 @@ class Views:
         if not self._has(name) and log.cached("define:view").get(name) is not None:
             return ViewInfo(name, 0, 0, 0, log.head(), "", None)  # it needs what another program has
         table = self._table(name)
+        if not self._stands(name):
+            return ViewInfo(name, 0, 0, 0, log.head(), table.definition.words, None)
         found = table.top()
         size = sum(len(orjson.dumps(dict(row), default=str)) for row in found.values())
         shown = table.definition.words if table.definition.source is not None else "written by a stream"
