@@ -1,6 +1,7 @@
 """Questions put to Spark beside the same questions in hand-written Spark SQL, over the same files, in one run.
 
     python -m benchmarks.spark [--events N] [--repeat N] [--engine local[2]] [--only funnel]
+    python -m benchmarks.spark --streams [--events N] [--repeat N] [--engine local[2]]
 
 Both go to one Spark. Raw reads the same Parquet files with the schema given, its views made before the clock starts;
 what it measures is Spark alone. Ours resolves the range, follows the log, finds the files in the catalog, translates
@@ -83,13 +84,95 @@ def timed(function: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
+def ordered(directory: Path, events: int) -> ManualClock:
+    """A store of events as they come: in order but for a minute."""
+    rng = random.Random(1)
+    with Business(directory, clock=ManualClock("2024-03-01"), worker=False) as biz:
+        for start in range(0, events, 20_000):
+            biz.track.batch(
+                {
+                    "event": "PageView",
+                    "at": START + (start + n) * DAYS * 86_400 / events + rng.random() * 60,
+                    "user": f"u{rng.randrange(1_000)}",
+                    "data": {"amount": round(rng.random() * 100, 2), "country": f"c{rng.randrange(30)}"},
+                }
+                for n in range(20_000)
+            )
+        biz.store.segments.seal()
+        biz.store.segments.merge()
+    return ManualClock("2024-03-01")
+
+
+def streamed_raw(session: Any, files: Path, place: Path) -> int:
+    """The same windows by hand; how many there were."""
+    from pyspark.sql import functions as F  # pyright: ignore[reportMissingImports]
+
+    found = []
+    frame = (
+        session.readStream.schema("timestamp timestamp, amount double, country string")
+        .parquet(str(files))
+        .withWatermark("timestamp", "10 minutes")
+        .groupBy("country", F.window("timestamp", "1 hour"))
+        .agg(F.count("*"), F.sum("amount"), F.max("amount"))
+    )
+    query = (
+        frame.writeStream.outputMode("append")
+        .foreachBatch(lambda batch, _: found.append(batch.toArrow().num_rows))
+        .option("checkpointLocation", f"file://{place}")
+        .start()
+    )
+    query.processAllAvailable()
+    query.stop()
+    return sum(found)
+
+
+def streamed(biz: Business, name: str) -> int:
+    """Ours; how many results there were."""
+    views = biz.stream.track.PageView.key_by("country").out_of_order("10m")
+    hourly = views.window.tumbling("1h").aggregate(
+        n=biz.count(), total=biz.sum("amount"), most=biz.max("amount")
+    )
+    running = hourly.to.measure[name](value="n").named(name).start(since="start")
+    biz.drain()
+    running.stop()
+    return biz.measure[name].count().run()
+
+
+def streams(events: int, repeat: int, engine: str) -> None:
+    """Raw and ours, alternating."""
+    with tempfile.TemporaryDirectory(prefix="bizcode-bench-") as place:
+        directory = Path(place) / "acme"
+        clock = ordered(directory, events)
+        times: list[tuple[float, float]] = []
+        with Business(directory, clock=clock, worker=False, engine=engine) as biz:
+            session = biz.store.engine.cluster.streaming()  # type: ignore[attr-defined]
+            files = directory / "segments" / "event" / "PageView"
+            for n in range(repeat + 1):
+                started = time.perf_counter()
+                raw = streamed_raw(session, files, Path(place) / f"raw{n}")
+                between = time.perf_counter()
+                ours = streamed(biz, f"hourly{n}")
+                times.append((between - started, time.perf_counter() - between))
+                assert ours >= raw > 0, (ours, raw)
+        one, other = (statistics.median(column) for column in zip(*times[1:], strict=True))
+        print(f"{events:,} events through windows, {engine}; seconds, median of {repeat}\n")
+        print("| | raw Structured Streaming | bizcode | raw / bizcode |\n|---|---|---|---|")
+        print(
+            f"| windows of an hour by country, {ours:,} results | {one:.2f} | {other:.2f} | {one / other:.2f} |"
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=2_000_000)
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--engine", default="local[2]")
     parser.add_argument("--only", default="", help="questions with this in their name")
+    parser.add_argument("--streams", action="store_true", help="streams in place of questions")
     given = parser.parse_args()
+    if given.streams:
+        streams(given.events, given.repeat, given.engine)
+        return
     with tempfile.TemporaryDirectory(prefix="bizcode-bench-") as place:
         directory = Path(place) / "acme"
         clock = fill(directory, given.events)

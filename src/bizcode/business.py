@@ -54,7 +54,8 @@ class Business:
         segments: where the sealed history lies: "s3://bucket/prefix", or "file:///a/directory" that all
             machines see; kept once given. Default: beside the log; of a store in PostgreSQL nothing is sealed without.
         engine: who answers questions: None the engine inside, "spark" or "spark://host:7077", "sc://host:15002",
-            "local[2]" Spark SQL over the same segments. Needs `pip install bizcode[spark]`.
+            "local[2]" Spark SQL over the same segments, and Spark then keeps the windows of streams. Needs
+            `pip install bizcode[spark]`.
     Raises:
         StorageError: the directory can't be used. InvalidName: a blank tenant. InvalidTime: unknown timezone.
 

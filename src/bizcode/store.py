@@ -52,7 +52,8 @@ class Store:
             from .engine.spark import check_address
 
             check_address(engine)
-        self._spark = engine
+        self.spark = engine
+        """The address of the Spark that answers questions and keeps streams' windows, if one does."""
         if durability not in DURABILITIES:
             raise StorageError(f"durability is one of {', '.join(DURABILITIES)}, not {durability!r}")
         if timezone is not None:
@@ -149,14 +150,14 @@ class Store:
     @cached_property
     def engine(self) -> Engine:
         engine: Engine
-        if self._spark is None:
+        if self.spark is None:
             from .engine import Engine
 
             engine = Engine(self.log, self.segments, self.clock, self.tz)
         else:
             from .engine.spark import SparkEngine
 
-            engine = SparkEngine(self.log, self.segments, self.clock, self.tz, self._spark)
+            engine = SparkEngine(self.log, self.segments, self.clock, self.tz, self.spark)
         engine.alerted = self._alerted
         return engine
 

@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import uuid
@@ -18,6 +19,9 @@ from pathlib import Path
 import pytest
 
 from bizcode import Business, ManualClock
+
+sys.path.insert(0, str(Path(__file__).parent))
+import spark_cluster
 
 START = "2024-01-01T00:00:00+00:00"
 
@@ -126,3 +130,18 @@ def shop(url, tmp_path):
     clock = ManualClock(START)
     with Business(url, clock=clock, worker=False, segments=f"file://{tmp_path}/shared") as business:
         yield business, clock
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[str]:
+    """The URL of a Spark master with two workers."""
+    if not spark_cluster.installed():
+        if os.environ.get("BIZCODE_SCALE"):
+            pytest.fail(
+                "there is no Spark: pip install 'bizcode[spark]', apt-get install openjdk-17-jre-headless"
+            )
+        pytest.skip("there is no Spark on this machine")
+    with spark_cluster.standalone() as (url, env), pytest.MonkeyPatch.context() as patch:
+        for name, value in env.items():
+            patch.setenv(name, value)
+        yield url

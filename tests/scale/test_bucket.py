@@ -212,3 +212,20 @@ def test_a_bucket_without_rights_is_told_in_a_sentence(tmp_path, bucket, monkeyp
     monkeypatch.setattr(settings, "INITIAL_NO_AUTH_ACTION_COUNT", 0.0)
     with pytest.raises(StorageError, match=r"can't be reached: .*(ACCESS_DENIED|403|[Ff]orbidden)"):
         Business(tmp_path / "acme", worker=False, segments=bucket)
+
+
+def test_a_worker_of_spark_fetches_what_it_does_not_see_once(bucket, tmp_path, monkeypatch):
+    from bizcode.engine.spark.files import at_hand
+
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    with Business(tmp_path / "acme", worker=False, segments=bucket) as biz:
+        fill(biz, 0)
+        biz.store.segments.seal()
+        place = biz.store.segments.place
+        (segment, *_) = biz.store.segments.catalog().segments
+        here, origin = str(place.local(segment.file)), place.origin(segment.file)
+        assert at_hand(here, origin) == here
+        found = at_hand("/nowhere/x.parquet", origin)
+        assert Path(found).read_bytes() == Path(here).read_bytes()
+        biz.store.segments.place.remove(segment.file)
+        assert at_hand("/nowhere/x.parquet", origin) == found

@@ -27,20 +27,6 @@ DAYS = 60
 NAMES = ("View", "View", "Signup", "Cart", "Buy")
 
 
-@pytest.fixture(scope="module")
-def cluster():
-    if not spark_cluster.installed():
-        if os.environ.get("BIZCODE_SCALE"):
-            pytest.fail(
-                "there is no Spark: pip install 'bizcode[spark]', apt-get install openjdk-17-jre-headless"
-            )
-        pytest.skip("there is no Spark on this machine")
-    with spark_cluster.standalone() as (url, env), pytest.MonkeyPatch.context() as patch:
-        for name, value in env.items():
-            patch.setenv(name, value)
-        yield url
-
-
 def event(rng: random.Random) -> dict[str, Any]:
     data: dict[str, Any] = {"plan": rng.choice(["pro", "free", "x'y\\z"]), "n": rng.randrange(100)}
     if rng.random() < 0.9:
@@ -260,7 +246,51 @@ def test_what_spark_cannot_answer_is_refused_in_a_sentence(both, question, said)
         question(theirs).run()
 
 
-def test_records_themselves_and_views_are_read_by_the_embedded_engine(both, asked):
+VIEWS: dict[str, dict[str, Any]] = {
+    "by plan": {"group_by": "plan"},
+    "by two": {"group_by": ["x", "address.city"]},
+    "by user": {"group_by": "user", "where": {"n__lt": 70}},
+    "of all": {"group_by": []},
+    "anew": {"group_by": "plan", "incremental": False},
+}
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_a_view_is_made_of_all_history_by_spark_and_kept_up_to_date_inside(both, asked, name):
+    mine, theirs = both
+    for biz, place in ((mine, "mine"), (theirs, "theirs")):
+        biz.view.define(
+            f"{place} {name}", source=biz.track.View,
+            compute={
+                "n": biz.count(), "total": biz.sum("amount"), "whole": biz.sum("n"), "mean": biz.avg("x"),
+                "low": biz.min("x"), "high": biz.max("n"), "first": biz.first("amount"), "last": biz.last("timestamp"),
+                "kinds": biz.distinct("x"), "all": biz.collect("n"), "middle": biz.percentile(50, "amount"),
+                "spread": biz.stddev("n"), "latest": biz.max("timestamp"),
+            }, **VIEWS[name],
+        )  # fmt: skip
+
+    def rows(biz, place):
+        return [dict(row) for row in biz.view[f"{place} {name}"].get().run()]
+
+    assert same(rows(mine, "mine"), rows(theirs, "theirs"))
+    assert asked
+    theirs.view[f"theirs {name}"].refresh()
+    mine.track.View({"plan": "pro", "n": 5, "amount": 1.5, "x": "b"}, user="u1")
+    assert same(rows(mine, "mine"), rows(theirs, "theirs"))
+
+
+def test_a_view_with_a_python_condition_is_made_inside(both, asked):
+    mine, theirs = both
+    for biz, name in ((mine, "picked"), (theirs, "picked too")):
+        source = biz.track.View.where(lambda e: e.n > 50)
+        biz.view.define(name, source=source, group_by="plan", compute={"n": biz.count()})
+    assert [dict(row) for row in theirs.view["picked too"].get().run()] == [
+        dict(row) for row in mine.view.picked.get().run()
+    ]
+    assert not asked
+
+
+def test_records_themselves_are_read_by_the_embedded_engine(both, asked):
     _, theirs = both
     assert theirs.track.View.events().where(lambda e: e.n > 90).limit(3).run()
     assert theirs.sql("SELECT count(*) AS n FROM events").run()

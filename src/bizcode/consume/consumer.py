@@ -119,6 +119,8 @@ class Consumer:
         durable: keep the position; else it begins at `position` and is gone with the process.
         begin: where a durable one begins when it is first defined.
         on_error: called as fn(error, record) after the last retry, in place of the dead letters.
+        steps: takes what comes after a position by itself, as `step` does, with `in_unit` for what it commits.
+        ended: gives back what it held, when it is ended in this process.
         ready: asked before each batch; False leaves the consumer alone for now.
     """
 
@@ -129,6 +131,7 @@ class Consumer:
     handler: Handler | None = None
     batches: Callable[[UnitOfWork, list[Stored]], None] | None = None
     ranges: Callable[[UnitOfWork, int, int], bool] | None = None
+    steps: Callable[[int, Callable[[float], bool]], bool] | None = None
     reload: Callable[[], None] | None = None
     revive: Callable[[UnitOfWork, dict[str, Any]], None] | None = None
     durable: bool = True
@@ -137,6 +140,7 @@ class Consumer:
     backoff: float = 0.1
     on_error: Callable[[BaseException, Any], Any] | None = None
     ready: Callable[[], bool] | None = None
+    ended: Callable[[], None] | None = None
     stopped: bool = False
     lock: threading.RLock = field(default_factory=threading.RLock)
     position: int = -1
@@ -187,6 +191,9 @@ class Consumer:
         if self.revivable() and self._revived(pause):
             return True
         after = self.load()
+        if self.steps is not None:
+            self.pause = pause
+            return self.steps(after, pause)
         if self.ranges is not None and self._ranged(self.ranges, after, pause):
             return True
         rows = self._read(after)
@@ -217,7 +224,7 @@ class Consumer:
             return True
         if self.batches is not None:
             batches = self.batches
-            return bool(self._in_unit(lambda unit: batches(unit, wanted), last, pause))
+            return bool(self.in_unit(lambda unit: batches(unit, wanted), last, pause))
         return self._one_by_one(wanted, last, pause)
 
     def _ranged(
@@ -227,12 +234,12 @@ class Consumer:
         until = min(self.store.log.head(), after + RANGE)
         if until - after < RANGE_FROM or after < self._one_by_one_to:
             return False
-        done = self._in_unit(lambda unit: ranges(unit, after, until), until, pause)
+        done = self.in_unit(lambda unit: ranges(unit, after, until), until, pause)
         if done is False:
             self._one_by_one_to = until
         return done is True
 
-    def _in_unit(
+    def in_unit(
         self, work: Callable[[UnitOfWork], bool | None], last: int, pause: Callable[[float], bool]
     ) -> bool | None:
         """A whole batch in one unit of work: functions run without a lock, everything commits together. False
@@ -281,7 +288,7 @@ class Consumer:
                 rows = self.store.log.read(after, limit=BATCH)
                 if catalog().sealed_to > after:
                     continue  # sealed in between: what was read may begin after that
-                return rows or self._skip(after)
+                return rows or self.skip(after)
             if self._history is None:
                 kinds = set(self.pattern.kinds) | ({SYSTEM} if self.pattern.system else set())
                 names = None
@@ -296,7 +303,8 @@ class Consumer:
             # Nothing that it wants is left in what was sealed when this history began; more may be by now.
             after = self.position = self._history_to
 
-    def _skip(self, position: int) -> list[Stored]:
+    def skip(self, position: int) -> list[Stored]:
+        """Nobody wanted what was up to there: the position is written now and then only."""
         if self.durable and position - self._written >= STRIDE:
             with self.store.log.transaction() as tx:
                 self._write_position(tx, position)
@@ -420,7 +428,7 @@ class Consumer:
         for id, kept in list(self._due()):
             found = True
             if self.revive is not None:
-                self._in_unit(self._reviving(self.revive, id, kept), self.load(), pause)
+                self.in_unit(self._reviving(self.revive, id, kept), self.load(), pause)
                 continue
             stored = self.store.stored_at(kept["position"])
             if stored is None:

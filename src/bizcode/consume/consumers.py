@@ -109,9 +109,11 @@ class Consumers:
         handler: Handler | None = None,
         since: Any = None,
         durable: bool = True,
+        prepare: Callable[[Consumer], None] | None = None,
         **options: Any,
     ) -> Consumer:
-        """A new consumer from now on, from the "start", or from an instant."""
+        """A new consumer from now on, from the "start", or from an instant. `prepare` is called with it before the
+        worker may take it up."""
         begin, pattern = self._begin(since, pattern)
         consumer = Consumer(
             self.store,
@@ -124,6 +126,8 @@ class Consumers:
             **options,
         )
         consumer.load()
+        if prepare is not None:
+            prepare(consumer)
         return self.register(consumer)
 
     def _begin(self, since: Any, pattern: Pattern) -> tuple[int, Pattern]:

@@ -104,6 +104,11 @@ class Engine:
         return self.session()
 
     @contextmanager
+    def answering(self, session: Session) -> Iterator[Session]:
+        """A session of the same moment for a question over much of the history, which another engine may answer."""
+        yield session
+
+    @contextmanager
     def _moment(self, kind: type[S]) -> Iterator[S]:
         self.log.flush()
         with self.segments.reading():
@@ -149,6 +154,9 @@ class Session:
 
     asof = True
     """Whether statements may have ASOF joins."""
+
+    histograms = True
+    """Whether they may have histograms, and sums beyond 64 bits of whole numbers as they are."""
 
     def __init__(self, engine: Engine, view: View, cursor: Any) -> None:
         self.engine = engine

@@ -18,7 +18,7 @@ from urllib.parse import parse_qsl
 from ..errors import StorageError
 from . import files
 
-__all__ = ["BucketPlace"]
+__all__ = ["BucketPlace", "system_of"]
 
 AT_ONCE = 8
 """Downloads at the same time."""
@@ -48,10 +48,10 @@ class BucketPlace:
 
     def __init__(self, url: str, store_id: str, cache: Path) -> None:
         self.directory = cache
-        address, _, options = url.partition("?")
+        self._url = url
+        address = url.partition("?")[0]
         self.shown = f"{address.rstrip('/')}/{store_id}"
         self._root = self.shown.removeprefix("s3://")
-        self._options = dict(parse_qsl(options))
         self._opened: tuple[int, Any] | None = None
         try:
             system, root = self._system()
@@ -64,11 +64,7 @@ class BucketPlace:
     def _system(self) -> tuple[Any, str]:
         """Arrow's file system and the path in it; a forked child needs one of its own."""
         if self._opened is None or self._opened[0] != os.getpid():
-            from pyarrow import fs
-
-            retry = fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS)
-            system = fs.S3FileSystem(**self._options, connect_timeout=WAIT, retry_strategy=retry)
-            self._opened = os.getpid(), system
+            self._opened = os.getpid(), system_of(self._url)
         return self._opened[1], self._root
 
     def local(self, file: str) -> Path:
@@ -91,6 +87,9 @@ class BucketPlace:
         ):
             shutil.copyfileobj(stream, here, _CHUNK)
         return path
+
+    def origin(self, file: str) -> tuple[str, ...]:
+        return self._url, f"{self._root}/{file}"
 
     def publish(self, file: str) -> None:
         system, root = self._system()
@@ -139,6 +138,15 @@ class BucketPlace:
             file = path.relative_to(self.directory).as_posix()
             if file not in known and now - path.stat().st_mtime > YOUNG:
                 files.remove(path)
+
+
+def system_of(url: str) -> Any:
+    """Arrow's file system for a bucket's URL; the keys are those of this machine."""
+    from pyarrow import fs
+
+    retry = fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS)
+    options = dict(parse_qsl(url.partition("?")[2]))
+    return fs.S3FileSystem(**options, connect_timeout=WAIT, retry_strategy=retry)
 
 
 def _line(error: BaseException) -> str:

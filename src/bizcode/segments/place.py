@@ -35,6 +35,11 @@ class Place(Protocol):
         """Have files at hand, several at a time where that is quicker. Raises OSError."""
         ...
 
+    def origin(self, file: str) -> tuple[str, ...]:
+        """Where another machine can have a file from: the URL and the file's name in it; empty where it lies under
+        the same path for all."""
+        ...
+
     def publish(self, file: str) -> None:
         """Show a file that was written here to everybody. Raises OSError, and then nobody sees it."""
         ...
@@ -72,6 +77,9 @@ class LocalPlace:
 
     def fetch(self, names: Iterable[str]) -> None:
         return
+
+    def origin(self, file: str) -> tuple[str, ...]:
+        return ()
 
     def publish(self, file: str) -> None:
         return

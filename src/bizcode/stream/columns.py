@@ -84,8 +84,8 @@ class Columns:
     values: list[Values | None]
 
 
-def columnar(pipeline: Pipeline) -> Columnar | None:
-    """How a pipeline begins, None if that needs Python for each element."""
+def columnar(pipeline: Pipeline, several: bool = False) -> Columnar | None:
+    """How a pipeline begins, None if that needs Python for each element. `several`: other windows may follow."""
     from .steps import Join, Reduce
 
     if isinstance(pipeline.source, Join) or len(pipeline.source.pattern.kinds) != 1:
@@ -104,7 +104,7 @@ def columnar(pipeline: Pipeline) -> Columnar | None:
                 return None
             key = step
         elif isinstance(step, Aggregate):
-            others = any(isinstance(s, (Aggregate, Reduce)) for s in pipeline.steps[n + 1 :])
+            others = not several and any(isinstance(s, (Aggregate, Reduce)) for s in pipeline.steps[n + 1 :])
             values = _values(step, measured)
             if step.window is None or others or values is None or not _fits(step):
                 return None

@@ -19,9 +19,10 @@ from ..plan.condition import And, conditions
 from ..query import Lazy
 from ..query.reach import describe
 from .columns import columnar
+from .compiled import on_spark
 from .feed import Feed, can_be_fed
 from .options import Options, of_join
-from .running import follow, over_history
+from .running import distribute, follow, halt, over_history
 from .sinks import value_field
 from .steps import (
     Aggregate,
@@ -242,24 +243,33 @@ class Pipeline(Awaited):
             raise InvalidQuery("start() needs a name: .named('hourly-revenue').start()")
         return name
 
-    def start(self, reset: bool = False, since: Any = None) -> Pipeline:
+    def start(self, reset: bool = False, since: Any = None, engine: str | None = None) -> Pipeline:
         """Run from now on, durably: stopped, or after a crash, it goes on where it was.
 
         Args:
             reset: begin anew, also where another pipeline has run under the name. The result of a window takes
                 the place of that window's former one in track and measure.
             since: "start" or an instant to begin earlier.
+            engine: "spark" has Spark keep the windows, "embedded" keeps them in this process; None: as the
+                business was opened.
         Raises:
-            InvalidQuery: no name, or a sink that can't work. AlreadyExists: another pipeline has that name;
-            the message says what differs.
+            InvalidQuery: no name, a sink that can't work, or a step that Spark can't be given. AlreadyExists:
+            another pipeline has that name; the message says what differs. StorageError: Spark can't be reached.
         """
         self._check()
         name = self._full_name()
+        spark = on_spark(self, engine)
         text = self._text()
         with self.store.log.transaction() as tx:
             kept = tx.get("define:stream", name)
             before = {} if kept is None else orjson.loads(kept)
             known = before.get("text")
+            kind = "embedded" if spark is None else "spark"
+            if before.get("engine", "embedded") != kind and known is not None and not reset:
+                raise AlreadyExists(
+                    f"the windows of the stream {name!r} are kept by the engine {before.get('engine', 'embedded')!r}, "
+                    f"not {kind!r}: name it by start(engine=...), or begin anew by start(reset=True)"
+                )
             if known is not None and known != text and not reset:
                 was = [_readable(line) for line in known if line not in text]
                 now = [_readable(line) for line in text if line not in known]
@@ -271,17 +281,25 @@ class Pipeline(Awaited):
                 tx.delete("consumer", f"stream:{name}")
             views = [step.name for step in self.steps if isinstance(step, Sink) and step.kind == "view"]
             generation = before.get("generation", 0) + (reset and kept is not None)
-            definition = {"text": text, "state": "running", "views": views, "generation": generation}
+            definition = {
+                "text": text,
+                "state": "running",
+                "views": views,
+                "generation": generation,
+                "engine": kind,
+            }
             tx.put("define:stream", name, orjson.dumps(definition))
-        follow(self, name, since, durable=True)
+        if spark is None:
+            follow(self, name, since, durable=True)
+        else:
+            distribute(self, name, since, *spark)
         return replace(self, name=name)
 
     def stop(self) -> Pipeline:
         """Stop in this process; position and state are kept."""
         name = self._full_name()
         consumers = self.store.consumers
-        consumers.unregister(f"stream:{name}")
-        consumers.remove_ticker(f"stream:{name}")
+        halt(consumers, f"stream:{name}")
         with self.store.log.transaction() as tx:
             kept = tx.get("define:stream", name)
             if kept is not None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from ..consume import Consumer
+from ..consume import Consumer, Consumers
 from ..consume.consumer import RANGE
 from ..record import Stored
 from ..unit import UnitOfWork
-from .columns import columnar
+from .columns import Columnar, columnar
 from .element import Element
 from .runtime import Runtime, pattern_of
 from .vectorised import Vectorised
@@ -20,7 +21,50 @@ if TYPE_CHECKING:
     from ..store import Store
     from .pipeline import Pipeline
 
-__all__ = ["follow", "over_history"]
+__all__ = ["distribute", "follow", "halt", "over_history"]
+
+
+def distribute(
+    pipeline: Pipeline, name: str, since: Any, plan: Columnar, place: Path, session: Any
+) -> Consumer:
+    """As `follow`, durably, with Spark to keep the windows.
+
+    Args:
+        place: a directory that the driver and the workers see.
+        session: Spark's.
+    """
+    from .distributed import Distributed
+
+    full = f"stream:{name}"
+    known = pipeline.store.log.get("define:stream", name)
+    generation = 0 if known is None else orjson.loads(known).get("generation", 0)
+    runtime = Runtime(pipeline, name, generation=generation)
+    made = Distributed(full, runtime, plan, place, session)
+    consumers = pipeline.store.consumers
+
+    def prepare(consumer: Consumer) -> None:
+        made.consumer, consumer.ended = consumer, made.stop
+        _connect(runtime, consumer)
+
+    consumer = consumers.follow(full, pattern_of(pipeline), since=since, steps=made.step, prepare=prepare)
+    consumers.tickers(made)
+    return consumer
+
+
+def halt(consumers: Consumers, full: str) -> None:
+    """End a pipeline in this process."""
+    consumer = consumers.get(full)
+    consumers.unregister(full)
+    consumers.remove_ticker(full)
+    if consumer is not None and consumer.ended is not None:
+        with consumer.lock:
+            consumer.ended()
+
+
+def _connect(runtime: Runtime, consumer: Consumer) -> None:
+    consumer.reload = runtime.state.reload
+    consumer.revive = runtime.letters.revive
+    runtime.pause = lambda seconds: consumer.pause is None or consumer.pause(seconds)
 
 
 def follow(pipeline: Pipeline, name: str, since: Any, durable: bool) -> Consumer:
@@ -34,11 +78,14 @@ def follow(pipeline: Pipeline, name: str, since: Any, durable: bool) -> Consumer
     plan = columnar(pipeline)
     ranges = None if plan is None else Vectorised(runtime, plan).batch
     consumer = consumers.follow(
-        full, pattern_of(pipeline), since=since, durable=durable, batches=runtime.batch, ranges=ranges
+        full,
+        pattern_of(pipeline),
+        since=since,
+        durable=durable,
+        batches=runtime.batch,
+        ranges=ranges,
+        prepare=lambda consumer: _connect(runtime, consumer),
     )
-    consumer.reload = runtime.state.reload
-    consumer.revive = runtime.letters.revive
-    runtime.pause = lambda seconds: consumer.pause is None or consumer.pause(seconds)
     consumers.tickers(_Clock(full, pipeline.store, runtime, consumer))
     return consumer
 

@@ -126,7 +126,7 @@ class Runtime:
                 for joined in self._joined.take(side, element, self.watermark):
                     self.flow(joined, 0)
             except Late:
-                self._late(element)
+                self.late(element)
 
         return take
 
@@ -199,14 +199,14 @@ class Runtime:
         """When the clock alone will make something fire."""
         ends = [op.next_end() for op in [*self.operators.values(), *([self._joined] if self._joined else [])]]
         known = [end for end in ends if end is not None]
-        mine = self._reaches(min(known)) if known else None
+        mine = self.reaches(min(known)) if known else None
         found = [mine, *(side.due() for side in self._sides)]
         return min((due for due in found if due is not None), default=None)
 
-    def _reaches(self, watermark: int) -> int | None:
+    def reaches(self, watermark: int) -> int | None:
         """When the watermark will be there at the latest, by the clock; None if never."""
         if self._sides:
-            found = [side._reaches(watermark) for side in self._sides]
+            found = [side.reaches(watermark) for side in self._sides]
             return None if None in found else max(at for at in found if at is not None)
         if self._mark >= watermark:
             return NEVER
@@ -260,14 +260,14 @@ class Runtime:
 
         def left(low: int, high: int, stage: int | None = first) -> Iterator[Element]:
             for other in between(self.store, self.pipeline.source.pattern, low, high, at):
-                yield from self._before(self.element(other), stage or 0)
+                yield from self.before(self.element(other), stage or 0)
 
         for n, sink in self._written:
             assert self.sinks is not None
             if sink.kind != "view":
                 self.sinks.take_back(sink, f"@{position}")
                 continue
-            gone_from = {index_of(e.key): e for e in self._before(self.element(row), n)}
+            gone_from = {index_of(e.key): e for e in self.before(self.element(row), n)}
             rest = sorted(left(NEVER, -NEVER, n), key=lambda e: e.order) if gone_from else []
             last = {index_of(e.key): e for e in rest}
             for key, element in gone_from.items():
@@ -275,11 +275,11 @@ class Runtime:
                     self.sinks.write(sink, last.get(key, gone(element)))
         if first is None:
             return
-        for element in self._before(self.element(row), first):
+        for element in self.before(self.element(row), first):
             for result in self.operators[first].retract(element, left):
                 self.flow(result, first + 1)
 
-    def _before(self, element: Element, stage: int) -> list[Element]:
+    def before(self, element: Element, stage: int) -> list[Element]:
         """An element as it comes to a stage: the steps before it, but for sinks and what counts time."""
         found = [element]
         for n, step in enumerate(self.pipeline.steps[:stage]):
@@ -309,7 +309,7 @@ class Runtime:
         try:
             return run(element)
         except Late:
-            self._late(element)
+            self.late(element)
             return ()
 
     def attempt(self, function: Callable[[], Any], element: Element, trial: Trial) -> Any:
@@ -388,7 +388,7 @@ class Runtime:
         place = f"{self.prefix}count:{what}"
         self.state.put(place, self.state.get(place, 0) + more)
 
-    def _late(self, element: Element) -> None:
+    def late(self, element: Element) -> None:
         self.count("late")
         if self.options.late is not None:
             call(self.options.late, element.value)

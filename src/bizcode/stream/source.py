@@ -128,6 +128,7 @@ class Streams:
                 for what in ("late", "dead")
             }
             windows = sum(1 for key in state if "|" in key or "join:" in key)
+            windows += len(state.get("spark", {}).get("ends", ()))  # Spark knows their keys
             found.append(
                 StreamInfo(
                     name,

@@ -140,12 +140,15 @@ class Windowed:
                 if not holders:
                     del self._holders[entry[3]]
 
-    def _add(self, kept: Kept, element: Element) -> None:
+    def fold(self, kept: Kept, element: Element) -> None:
+        """Add an element to a window's accumulators."""
         kept.count += 1
-        if self.folds:
-            value, time, order = element.value, element.time, element.order
-            for (_, fold), state in zip(self.folds, kept.states, strict=True):
-                fold.add(state, fold.read(value, time), time, order)
+        value, time, order = element.value, element.time, element.order
+        for (_, fold), state in zip(self.folds, kept.states, strict=True):
+            fold.add(state, fold.read(value, time), time, order)
+
+    def _add(self, kept: Kept, element: Element) -> None:
+        self.fold(kept, element)
         if self._corrected or not self.folds:
             kept.entries.append(self._entry(element))
             self._hold(kept, kept.entries[-1:])

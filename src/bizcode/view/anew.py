@@ -12,7 +12,7 @@ from ..engine import Session
 from ..record import Row
 from .definition import Definition
 from .elements import Elements
-from .grouped import folds_of, states
+from .grouped import answering, folds_of, states
 from .groups import Groups
 from .order import Key, place_of
 from .reading import part_of
@@ -40,11 +40,12 @@ def _by_records(session: Session, definition: Definition) -> Groups:
     since = None if definition.last is None else session.now - definition.last
     user = session.engine.tail.user
     at = definition.group_by.index("user") if "user" in definition.group_by else None
-    for part in states(session, definition, since=since):
-        place = place_of(part.key)
-        if at is not None and place[at] is not None:
-            place = (*place[:at], user(place[at]), *place[at + 1 :])
-        groups.merge(place, part.count, part.states)
+    with answering(session, definition) as asked:
+        for part in states(asked, definition, since=since):
+            place = place_of(part.key)
+            if at is not None and place[at] is not None:
+                place = (*place[:at], user(place[at]), *place[at + 1 :])
+            groups.merge(place, part.count, part.states)
     return groups
 
 

@@ -7,6 +7,7 @@ that were written: which of them are one is the caller's business.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from .. import when
 from ..engine import Session
 from ..engine.aggregate import decode
 from ..engine.relation import VALUE, Column, Relation
+from ..plan import predicates
 from ..plan.accumulator import Accumulator
 from ..plan.fields import Field, as_field
 from ..plan.removing import RESERVE, Reserved, reserved
@@ -25,7 +27,7 @@ from ..record import MEASURE
 from .definition import Definition
 from .order import Key, key_of
 
-__all__ = ["NUMBERS", "OWN", "Entry", "Part", "entries", "folds_of", "own_of", "states"]
+__all__ = ["NUMBERS", "OWN", "Entry", "Part", "answering", "entries", "folds_of", "own_of", "states"]
 
 Entry = tuple[Key, int, int, tuple[Any, ...]]
 OWN = frozenset(("user", "event"))
@@ -107,6 +109,18 @@ def _key(session: Session, read: _Read, row: tuple[Any, ...]) -> Key:
     )
 
 
+def answering(
+    session: Session, definition: Definition, whole: bool = True
+) -> AbstractContextManager[Session]:
+    """Whom to ask for the groups of all history (of `whole`): the engine that the business was opened with, unless a
+    Python function stands among the conditions."""
+    select = definition.select
+    assert select is not None
+    if not whole or predicates.split(select.where)[1] is not None:
+        return nullcontext(session)
+    return session.engine.answering(session)
+
+
 def states(
     session: Session,
     definition: Definition,
@@ -126,7 +140,8 @@ def states(
     readings = _readings(read, folds)
     exact = only is not None
     values = [
-        _sql(fold, n, reading, exact) for n, (fold, reading) in enumerate(zip(folds, readings, strict=True))
+        _sql(fold, n, reading, exact, session.histograms)
+        for n, (fold, reading) in enumerate(zip(folds, readings, strict=True))
     ]
     sql = f"SELECT {', '.join([*keys, 'count(*)', *values])} FROM ({read.relation.sql})"
     if only:
@@ -139,8 +154,7 @@ def states(
     ]
     rounded = not exact and any(_is_float_sum(fold, reading) for fold, _, reading in made)
     as_shown = all(read.relation.readings.get(key) in ("text", "int", "") for key in keys)
-    cursor = session.cursor.execute(sql, read.parameters.values)
-    while rows := cursor.fetchmany(10_000):
+    for rows in session.batches(sql, read.parameters):
         for row in rows:
             count = row[len(keys)]
             if count:
@@ -197,7 +211,7 @@ def _json(read: _Read, values: list[Any]) -> list[str]:
     return found
 
 
-def _sql(fold: Accumulator, n: int, reading: str, exact: bool) -> str:
+def _sql(fold: Accumulator, n: int, reading: str, exact: bool, histograms: bool) -> str:
     """SQL of an accumulator's state, or of the values that it is made of."""
     operation = fold.made.operation
     x = "epoch_us(moment)" if fold.instants else f"x{n}"
@@ -206,7 +220,8 @@ def _sql(fold: Accumulator, n: int, reading: str, exact: bool) -> str:
         return "NULL"
     if operation in ("sum", "avg"):
         if fold.instants or reading == "int":
-            return f"{{'n': count({x}), 'i': sum({x}), 'f': NULL}}"
+            whole = x if histograms else f"CAST({x} AS HUGEINT)"
+            return f"{{'n': count({x}), 'i': sum({whole}), 'f': NULL}}"
         if exact:
             return f"list({x}) FILTER ({x} IS NOT NULL)"
         return f"{{'n': count({x}), 'i': NULL, 'f': fsum({x})}}"
@@ -214,7 +229,7 @@ def _sql(fold: Accumulator, n: int, reading: str, exact: bool) -> str:
         return f"{operation}({x}, {RESERVE})" if exact else f"{operation}({x})"
     if operation in ("first", "last"):
         return f"{'arg_min' if operation == 'first' else 'arg_max'}({placed}, (moment, position)) FILTER ({x} IS NOT NULL)"
-    if operation == "distinct":
+    if operation == "distinct" and histograms:
         return f"histogram({x})"
     if operation == "collect":
         return f"list({placed}) FILTER ({x} IS NOT NULL)"
@@ -241,7 +256,7 @@ def _state(fold: Accumulator, value: Any, count: int, reading: str) -> Any:
         fold.many(state, [_value(item, reading) for item in value], range(len(value)), range(len(value)))
     elif operation in ("sum", "avg"):
         if value["n"]:
-            whole, part = value["i"] or 0, value["f"]
+            whole, part = int(value["i"] or 0), value["f"]
             fold.merge(state, [value["n"], whole, [] if part is None else [part]])
     elif operation in ("first", "last"):
         fold.add(state, _value(value["x"], reading), value["t"], value["p"])

@@ -23,7 +23,7 @@ from ..record import SYSTEM, Row
 from ..segments.seal import ERASED
 from . import kept
 from .definition import Definition, to_spec
-from .grouped import entries, folds_of, states
+from .grouped import answering, entries, folds_of, states
 from .groups import Groups
 from .order import Key, place_of
 from .reading import Reading, reads_user
@@ -167,8 +167,9 @@ class OfRecords(Table):
             for key, time, position, values in entries(session, self.definition, span, edge):
                 self._keep(self._placed(key), values, time, position)
         else:
-            for part in states(session, self.definition, span):
-                self._groups.merge(self._placed(part.key), part.count, part.states, part.rounded)
+            with answering(session, self.definition, whole=not self.position) as asked:
+                for part in states(asked, self.definition, span):
+                    self._groups.merge(self._placed(part.key), part.count, part.states, part.rounded)
         self.position = view.head
 
     def _system_rows(self, session: Session) -> list[Any]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import socket
+import sys
 import threading
 from contextlib import suppress
 from typing import Any
@@ -74,6 +76,17 @@ class Cluster:
                 with _lock:
                     self._session = _entered(self.address)
             return self._session
+
+    def streaming(self) -> Any:
+        """A session for streams, whose state is cut into as many parts as there are cores, unless Spark's own
+        configuration says how many."""
+        session = self.session().newSession()
+        for name, value in SETTINGS.items():
+            session.conf.set(name, value)
+        context = session.sparkContext
+        if context.getConf().get("spark.sql.shuffle.partitions") is None:
+            session.conf.set("spark.sql.shuffle.partitions", str(max(2, context.defaultParallelism)))
+        return session
 
     def close(self) -> None:
         """Leave; the last one stops what was started here."""
@@ -163,6 +176,8 @@ def _started(address: str) -> tuple[Any, bool]:
         "spark.log.level": "ERROR",
     }.items():
         conf.setIfMissing(name, value)
+    # What Spark calls `python3` need not have bizcode, which a stream's ranges are read by.
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     return SparkSession.builder.config(conf=conf).getOrCreate(), True
 
 

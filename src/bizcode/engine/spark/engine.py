@@ -11,7 +11,7 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -52,11 +52,21 @@ class SparkEngine(Engine):
     def __init__(self, log: Log, segments: SegmentStore, clock: Clock, tz: ZoneInfo, address: str) -> None:
         super().__init__(log, segments, clock, tz)
         self.cluster = Cluster(address)
+        self.queries: set[Any] = set()
+        """Streams that run; each can `stop()`."""
         self._frames: OrderedDict[Any, Any] = OrderedDict()
         self._frames_lock = threading.Lock()
 
     def asking(self) -> AbstractContextManager[Session]:
         return self._moment(SparkSession)
+
+    @contextmanager
+    def answering(self, session: Session) -> Iterator[Session]:
+        made = SparkSession(self, session.view, session.cursor)
+        try:
+            yield made
+        finally:
+            made.close()
 
     def frame(self, key: Any, make: Any) -> Any:
         """A data frame by what it holds, made where it isn't at hand."""
@@ -72,6 +82,8 @@ class SparkEngine(Engine):
         return made
 
     def close(self) -> None:
+        for query in list(self.queries):
+            query.stop()
         self._frames.clear()
         super().close()
         self.cluster.close()
@@ -82,6 +94,7 @@ class SparkSession(Session):
 
     engine: SparkEngine
     asof = False
+    histograms = False
 
     def __init__(self, engine: SparkEngine, view: Any, cursor: Any) -> None:
         self._segments: dict[str, Segment] = {}
