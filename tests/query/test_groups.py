@@ -50,3 +50,17 @@ def test_funnels_and_cohorts_keep_true_and_one_apart():
         assert {key: found[0].count for key, found in funnels.items()} == {1: 2, "True": 1, "a": 1}
         cohorts = biz.track.cohort(anchor="View", activity="View").by("x").run()
         assert {key: found[0].size for key, found in cohorts.items()} == {1: 2, "True": 1, "a": 1}
+
+
+def test_a_list_and_the_text_that_reads_as_it_does_are_two_groups():
+    with Business(":memory:", clock=ManualClock("2024-03-10T12:00"), worker=False) as biz:
+        for n, x in enumerate(([1, 2], [1, 2], "[1,2]", "'[1,2]'", None)):
+            biz.track.View(user_id=str(n), x=x)
+        expected = {"''[1,2]''": 2, "[1,2]": 1, "'[1,2]'": 1, None: 1}
+        assert biz.track.View.count().by("x").run() == expected
+        found = biz.track.View.count().by("day", "x").run()
+        assert {key: value for (_, key), value in found.items()} == expected
+        funnels = biz.track.funnel(["View"]).by("x").run()
+        assert {key: found[0].count for key, found in funnels.items()} == expected
+        cohorts = biz.track.cohort(anchor="View", activity="View").by("x").run()
+        assert {key: found[0].size for key, found in cohorts.items()} == expected

@@ -16,7 +16,7 @@ from ..plan.sql import Parameters
 from ..record import MEASURE
 from . import buckets
 from .engine import Session
-from .groups import apart, by_key, mapping
+from .groups import ListText, apart, by_key, mapping
 from .relation import VALUE, Column, Relation
 
 if TYPE_CHECKING:
@@ -292,7 +292,7 @@ def decode(
         reading = relation.readings.get(column)
         if reading == "mixed":
             value = orjson.loads(key)
-            return key if isinstance(value, (dict, list)) else value
+            return ListText(key) if isinstance(value, (dict, list)) else value
         if reading == "double" and key.is_integer() and abs(key) < 2**53:
             return int(key)
     return key
