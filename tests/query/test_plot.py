@@ -11,6 +11,11 @@ def layers(picture) -> list[dict]:
     return picture.to_dict()["layer"]
 
 
+def values(picture) -> list[dict]:
+    """The rows that all layers draw from."""
+    return layers(picture)[0].get("data", picture.to_dict().get("data"))["values"]
+
+
 @pytest.fixture
 def small(biz):
     for day in range(1, 9):
@@ -64,3 +69,60 @@ def test_events_and_samples_are_drawn_by_their_numbers(biz):
         biz.measure.price(n)
     assert biz.track.Seen.events().plot()
     assert biz.measure.price.events().plot()
+
+
+@pytest.fixture
+def campaigns(biz):
+    """Two users a week and campaign, of whom one goes on; campaign names are the same for long."""
+    for week in range(3):
+        for name in ("a campaign of the year 2024", "a campaign of the year 2025", None):
+            for n in range(2):
+                user, at = f"{name}-{week}-{n}", f"2024-01-{1 + 7 * week:02}"
+                biz.track.View({"user_id": user, "source": name}, at=at)
+                if n:
+                    biz.track.Signup({"user_id": user}, at=at)
+    return biz
+
+
+def test_conversion_by_week_and_property_is_a_line_for_each_value(campaigns):
+    rows = values(campaigns.track.funnel(["View", "Signup"]).by("week", "source").plot())
+    assert {row["series"] for row in rows} == {
+        "a campaign of the year 2024",
+        "a campaign of the year 2025",
+        "(none)",
+    }
+    assert {row["value"] for row in rows} == {0.5}
+
+
+def test_of_many_lines_of_conversion_those_of_most_users_are_drawn(biz):
+    at = "2024-01-01"
+    for source in range(9):
+        for n in range(source + 1):
+            biz.track.View({"user_id": f"{source}-{n}", "source": f"s{source}"}, at=at)
+    biz.track.Signup({"user_id": "0-0"}, at=at)
+    rows = values(biz.track.funnel(["View", "Signup"]).by("week", "source").plot())
+    assert {row["series"] for row in rows} == {f"s{n}" for n in range(1, 9)}
+
+
+def test_the_bars_of_a_funnels_groups_leave_room_by_their_scale_as_their_labels_do(campaigns):
+    drawn = layers(campaigns.track.funnel(["View", "Signup"]).by("source").plot())
+    assert all("height" not in layer["mark"] for layer in drawn)
+    assert len({str(layer["encoding"]["yOffset"]) for layer in drawn}) == 1
+
+
+def test_the_cohorts_of_groups_whose_names_are_cut_are_told_apart(campaigns):
+    rows = values(campaigns.track.cohort("View", "Signup", periods=2).by("source").plot())
+    assert len({row["row"] for row in rows}) == 9
+    assert any(row["row"].startswith("a campaign of the yea…\u00a0\u00a0\u00a0") for row in rows)
+
+
+def test_a_heat_map_of_many_cohorts_says_how_many_it_leaves_out(biz):
+    for day in range(70):
+        biz.track.View({"user_id": str(day)}, at=86_400 * (19_723 + day))
+    chart = biz.track.cohort("View", "View", periods=1, granularity="day").plot().chart.to_dict()
+    assert chart["title"]["subtitle"].endswith("the first 60 of 70")
+
+
+def test_anomalies_of_nothing_are_nothing_to_draw(biz):
+    with pytest.raises(InvalidQuery, match="nothing to draw"):
+        biz.measure.nothing.anomalies().since("90d").plot()

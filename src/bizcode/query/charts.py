@@ -11,6 +11,7 @@ from .picture import AMBER, BLUE, FAINT, GHOST, GREEN, GRID, INK, PALETTE, RED, 
 from .text import text
 
 __all__ = [
+    "GAP",
     "Banded",
     "Bar",
     "Cell",
@@ -29,7 +30,8 @@ __all__ = [
 ]
 
 WIDTH, HEIGHT = 720, 300
-MOST_BARS, MOST_LINES = 30, 8
+MOST_BARS, MOST_LINES, MOST_ROWS = 30, 8, 60
+GAP = "\u00a0\u00a0\u00a0"  # SVG draws several plain spaces as one
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +45,14 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One value of a series at a time; `previous` is the value of the period before at the same place."""
+    """One value of a series at a time; `previous` is the value of the period before at the same place. Series are
+    ranked by their `weight`, where there is none by the values."""
 
     time: date
     value: float | None
     series: str = ""
     previous: float | None = None
+    weight: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +157,9 @@ def lines(points: Sequence[Point], title: str, subtitle: str = "", fraction: boo
     alt = altair()
     totals: dict[str, float] = {}
     for point in points:
-        totals[point.series] = totals.get(point.series, 0.0) + abs(point.value or 0)
+        totals[point.series] = totals.get(point.series, 0.0) + abs(
+            point.weight if point.weight is not None else point.value or 0
+        )
     names = sorted(totals, key=lambda name: -totals[name])[:MOST_LINES]
     if len(totals) > len(names):
         subtitle = f"{subtitle + ' · ' if subtitle else ''}the largest {len(names)} of {len(totals):,}"
@@ -250,14 +256,19 @@ def bars(items: Sequence[Bar], title: str, subtitle: str = "", fraction: bool = 
 def _against(item: Bar, fraction: bool) -> str:
     label = short(item.value, fraction)
     if item.previous and item.value is not None:
-        label += f"   {(item.value - item.previous) / abs(item.previous):+.0%}"
+        label += f"{GAP}{(item.value - item.previous) / abs(item.previous):+.0%}"
     return label
 
 
 def heatmap(cells: Sequence[Cell], title: str, subtitle: str = "", across: str = "") -> Picture:
-    """Shares as shades, rows and columns in the order of their first cell."""
+    """Shares as shades, rows and columns in the order of their first cell. The first sixty rows are drawn."""
     alt = altair()
     rows = list(dict.fromkeys(cell.row for cell in cells))
+    if len(rows) > MOST_ROWS:
+        subtitle = f"{subtitle + ' · ' if subtitle else ''}the first {MOST_ROWS} of {len(rows):,}"
+        rows = rows[:MOST_ROWS]
+        shown = set(rows)
+        cells = [cell for cell in cells if cell.row in shown]
     columns = list(dict.fromkeys(cell.column for cell in cells))
     values = [
         {"row": c.row, "column": c.column, "share": c.share, "label": f"{c.share * 100:.0f}%"}
@@ -338,14 +349,15 @@ def funnel_bars(steps: Sequence[FunnelBar], title: str, subtitle: str = "") -> P
             "share": s.total_rate,
             "count": s.count,
             "all": 1.0 if several else first,
-            "label": f"{s.count:,}   {s.total_rate * 100:.1f} %",
+            "label": f"{s.count:,}{GAP}{s.total_rate * 100:.1f} %",
             "below": "" if s.step == order[0] else f"{s.rate * 100:.1f} % of the step before",
         }
         for s in steps
         if s.group in groups
     ]
     field = "share:Q" if several else "count:Q"
-    band = {"yOffset": alt.YOffset("group:N", sort=groups)} if several else {}
+    gaps = alt.Scale(paddingInner=0.2, paddingOuter=0.1)  # a bar's own height would be measured on the step
+    band = {"yOffset": alt.YOffset("group:N", sort=groups, scale=gaps)} if several else {}
     base = alt.Chart(_data(alt, rows)).encode(
         y=alt.Y("step:N", sort=order, title=None, axis=alt.Axis(labelColor=INK, labelFontSize=13)), **band
     )
@@ -355,10 +367,10 @@ def funnel_bars(steps: Sequence[FunnelBar], title: str, subtitle: str = "") -> P
         else alt.value(BLUE)
     )
     axis = alt.X(field, title=None, axis=None)
-    height = {"band": 0.8 if several else 0.6}
+    height = {} if several else {"height": {"band": 0.6}}
     drawn = [
-        base.mark_bar(color=GRID, cornerRadius=4, height=height).encode(x=alt.X("all:Q", axis=None)),
-        base.mark_bar(cornerRadius=4, height=height).encode(x=axis, color=colour),
+        base.mark_bar(color=GRID, cornerRadius=4, **height).encode(x=alt.X("all:Q", axis=None)),
+        base.mark_bar(cornerRadius=4, **height).encode(x=axis, color=colour),
         base.mark_text(align="left", dx=10, color=INK, fontSize=12.5, fontWeight=600).encode(
             x=alt.X("all:Q"), text="label:N"
         ),
@@ -390,7 +402,7 @@ def progress_bars(items: Sequence[ProgressBar], title: str, subtitle: str = "") 
             "full": 100,
             "projected": None if item.projected is None else max(0.0, min(100.0, item.projected)),
             "status": item.status,
-            "label": f"{item.percent:.0f} %   {item.status}",
+            "label": f"{item.percent:.0f} %{GAP}{item.status}",
             "note": item.note,
         }
         for item in items

@@ -17,6 +17,9 @@ from .text import text
 __all__ = ["Outline", "plot"]
 
 
+MOST_NAME = 22
+
+
 @dataclass(frozen=True, slots=True)
 class Outline:
     """What a query draws in place of its answer: a series in its band, and what the band means."""
@@ -36,7 +39,7 @@ def plot(result: Any, title: str, heads: tuple[str, ...] = ()) -> Picture:
         InvalidQuery: there is nothing to draw. BizError: altair is missing.
     """
     if isinstance(result, Outline):
-        if not result.banded:
+        if all(point.value is None for point in result.banded):
             raise InvalidQuery("there is nothing to draw: too few samples")
         return charts.bands(result.banded, title, result.subtitle)
     if is_funnel(result):
@@ -66,20 +69,30 @@ def _mapping(result: Mapping[Any, Any], title: str, heads: tuple[str, ...]) -> P
     if is_cohorts(first):
         return _cohorts({_name(key): value for key, value in result.items()}, title)
     if is_funnel(first):
-        if all(isinstance(key, date) for key in result):
-            points = [charts.Point(key, value.conversion) for key, value in result.items()]
+        placed = [(*_placed(key), funnel) for key, funnel in result.items()]
+        points = [
+            charts.Point(at, f.conversion, series, weight=f.steps[0].count)
+            for at, series, f in placed
+            if at is not None
+        ]
+        if points:
             return charts.lines(points, title, "conversion", fraction=True)
         return _funnels({_name(key): value for key, value in result.items()}, title)
     points = []
     for key, value in result.items():
-        parts = key if isinstance(key, tuple) else (key,)
-        moment = next((part for part in parts if isinstance(part, date)), None)
+        moment, series = _placed(key)
         number, before = _number(value)
         if moment is None:
             return _groups(result, title, heads)
-        series = " · ".join(text(part) for part in parts if part is not moment)
         points.append(charts.Point(moment, number, series, before))
     return charts.lines(points, title)
+
+
+def _placed(key: Any) -> tuple[date | None, str]:
+    """A key's time, if it has one, and the name of the series it is in."""
+    parts = key if isinstance(key, tuple) else (key,)
+    moment = next((part for part in parts if isinstance(part, date)), None)
+    return moment, " · ".join(_name(part) for part in parts if part is not moment)
 
 
 def _groups(result: Mapping[Any, Any], title: str, heads: tuple[str, ...]) -> Picture:
@@ -119,16 +132,27 @@ def _funnels(funnels: Mapping[str, Any], title: str) -> Picture:
 
 def _cohorts(tables: Mapping[str, Any], title: str) -> Picture:
     cells, unit = [], ""
+    names = _brief([group for group in tables if group])
     for group, table in tables.items():
         unit = table.granularity
         form = {"month": "%Y-%m", "year": "%Y"}.get(unit, "%Y-%m-%d")
         for cohort in table.cohorts:
-            row = f"{group + '  ' if group else ''}{cohort.start.strftime(form)}   {cohort.size:,}"
+            row = charts.GAP.join([*names.get(group, []), cohort.start.strftime(form), f"{cohort.size:,}"])
             for period, share in enumerate(cohort.retention):
                 cells.append(charts.Cell(row, str(period), share))
     if not cells:
         raise InvalidQuery("there is nothing to draw: no user is in a cohort")
     return charts.heatmap(cells, title, "share of each cohort that came back", f"{unit}s since the first")
+
+
+def _brief(names: list[str]) -> dict[str, list[str]]:
+    """Names that leave room for what stands after them, numbered where two are cut to the same."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        short = name if len(name) <= MOST_NAME else f"{name[: MOST_NAME - 1]}…"
+        same = sum(1 for other in found.values() if other[0] == short)
+        found[name] = [short, str(same + 1)] if same else [short]
+    return found
 
 
 def lifts(results: Mapping[Any, Any], title: str) -> Picture:

@@ -54,6 +54,8 @@ def _visible(given: str) -> str:
 
 def _elapsed(value: timedelta) -> str:
     seconds = value.total_seconds()
+    if 0 < abs(seconds) < 1:
+        return f"{seconds * 1e3:.3g}ms" if abs(seconds) >= 1e-3 else f"{seconds * 1e6:.0f}µs"
     if abs(seconds) < 60:
         return f"{seconds:.3g}s"
     rest, parts = int(abs(seconds)), []
