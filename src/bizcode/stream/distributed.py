@@ -95,6 +95,7 @@ class Distributed:
         self._assigner = Assigner(plan.step.window, self._store.tz)
         folds = [Fold(fold.made.operation, fold.instants) for _, fold in self._operator.folds]
         self._folds = folds
+        self._names = [fold.names(n) for n, fold in enumerate(folds)]
         self._shape = Shape(len(plan.keys), tuple(fold.kind for fold in folds))
         self._columns = {"p": Column("position"), "t": Column("timestamp")}
         self._columns |= {
@@ -203,20 +204,20 @@ class Distributed:
 
     def _windows(self, rows: Any, taken: dict[str, dict[str, Any]]) -> list[Kept]:
         """Complete windows in the order in which they end."""
-        names, parts = self._plan.names, range(len(self._plan.keys))
+        fields, parts = self._plan.names, range(len(self._plan.keys))
         made = []
         for row in rows.to_pylist():
             found = [None if row[f"k{n}"] is None else orjson.loads(row[f"k{n}"]) for n in parts]
             key = None if not found else found[0] if len(found) == 1 else tuple(found)
-            kept = self._operator.unkept(key, names, row["s"], row["e"])
+            kept = self._operator.unkept(key, fields, row["s"], row["e"])
             changed = taken.pop(kept.place, None)
             if changed is not None:
                 self._made_again(kept, changed)
             else:
                 kept.count = row["n"]
                 kept.states = [
-                    fold.state([row[name] for name in fold.names(n)], row["n"])
-                    for n, fold in enumerate(self._folds)
+                    fold.state([row[name] for name in names], row["n"])
+                    for fold, names in zip(self._folds, self._names, strict=True)
                 ]
             if kept.count:
                 made.append(kept)
