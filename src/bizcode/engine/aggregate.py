@@ -227,6 +227,8 @@ def _edge(session: Session, query: Aggregate) -> Any:
     newest = query.operation != "first"
     select = query.select
     low, high = session.range(select).bounds
+    # A range that is narrowed keeps its other end, also where that is now.
+    select = replace(select, since=_at(low), until=_at(high))
     segments = session.view.catalog.select(select.kind, select.names, low, high)
     edges = (
         sorted({s.max_time for s in segments}, reverse=True)
@@ -255,8 +257,8 @@ def _edge(session: Session, query: Aggregate) -> Any:
         step *= 4
 
 
-def _at(us: int) -> Any:
-    return when.to_datetime(us)
+def _at(us: int | None) -> Any:
+    return None if us is None else when.to_datetime(us)
 
 
 def number(value: Any) -> Any:
