@@ -89,8 +89,14 @@ class Rows:
         """What to select the events of step 1 from, those from the range's start on."""
         if not self._shared:
             return "funnel_starts"
-        since = "" if self.low is None else f" AND {self.time('k')} >= {self.low}"
-        return f"(SELECT * FROM funnel_rows WHERE f1{since})"
+        return f"(SELECT * FROM funnel_rows WHERE f1{self._since()})"
+
+    @property
+    def begun(self) -> str:
+        """What to select the events of step 1 within the range from."""
+        if self.high is None:
+            return self.starts
+        return f"(SELECT * FROM {self.starts} WHERE {self.time('k')} < {self.high})"
 
     @property
     def later(self) -> str:
@@ -129,9 +135,12 @@ class Rows:
         where = ["u IS NOT NULL", *(f"{name} IS NOT NULL" for name in self.hold)]
         return f"SELECT {', '.join(shown)} FROM ({self.relation.sql}) WHERE {' AND '.join(where)}"
 
+    def _since(self) -> str:
+        return "" if self.low is None else f" AND {self.time('k')} >= {self.low}"
+
     def _users(self) -> str:
         """One row per user: the first start `k1` with its properties, and the first time of each step."""
-        since = "" if self.low is None else f" AND {self.time('k')} >= {self.low}"
+        since = self._since()
         firsts = [
             f"min(k) FILTER (WHERE {flag}{since}) AS first_{n}" for n, flag in enumerate(self._flags, 1)
         ]

@@ -62,7 +62,7 @@ def _attempts(rows: Rows, wanted: list[int]) -> list[str]:
     kept += [f"{p}_1 := a.{p}" for p in rows.properties]
     kept += [f"{p}_{m} := b.{p}_{m}" for p in rows.properties for m in wanted]
     attempt = f"b.{rows.user} AS user_, b.level, a.k, struct_pack({', '.join(kept)}) AS attempt"
-    starts = f"(SELECT {', '.join([key, 'k', *rows.properties])} FROM {rows.starts} WHERE {rows.started(rows.time('k'))})"
+    starts = f"(SELECT {', '.join([key, 'k', *rows.properties])} FROM {rows.begun})"
     ends = " UNION ALL ".join(_end(rows, m) for m in range(2, count + 1))
     properties = "".join(f", arg_min_null({p}, a.k) AS {p}" for p in rows.properties)
     named = ", ".join(f"a.{name}" for name in (rows.user, *rows.hold))
@@ -162,9 +162,7 @@ def each_attempt(rows: Rows) -> str:
     ctes = rows.tables()
     carried = dict.fromkeys(["u", *key, "k AS k1", f"{rows.time('k')} AS t1", "TRUE AS r1"])
     carried |= dict.fromkeys(f"{p} AS {p}_1" for p in rows.properties)
-    ctes.append(
-        f"c1 AS (SELECT {', '.join(carried)} FROM {rows.starts} WHERE {rows.started(rows.time('k'))})"
-    )
+    ctes.append(f"c1 AS (SELECT {', '.join(carried)} FROM {rows.begun})")
     wanted = needs(plan)
     last = "k1"
     previous = "c1"
