@@ -17,9 +17,9 @@ from typing import Any
 import network
 import orjson
 import pytest
-from conftest import account, binaries
 
 import bizcode
+from conftest import account, binaries
 
 SOURCE = str(Path(bizcode.__file__).parents[1])
 
