@@ -301,11 +301,13 @@ def test_a_condition_on_one_step_only_whatever_was_written_first(biz):
 
 
 def test_users_whose_hashes_are_the_same_are_told_apart(history, monkeypatch):
-    from bizcode.engine import funnel_rows
+    from bizcode.engine import facts
 
     query = history.biz.track.funnel(["A", "B", "C"]).within("10h").exclude("X", after=1, before=2).by("p")
     split, listed = query.run(), query.users(2).run()
-    monkeypatch.setattr(funnel_rows, "HASH", "hash(length(u))")
+    monkeypatch.setattr(facts, "HASH", "hash(length(u))")
+    engine = history.biz.store.engine
+    monkeypatch.setattr(engine, "facts", facts.Facts(engine.connection.cursor(), engine.schema))
     assert query.run() == split
     assert query.users(2).run() == listed
 

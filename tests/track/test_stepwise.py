@@ -7,7 +7,7 @@ import random
 import pytest
 
 from bizcode import Business, InvalidQuery, ManualClock
-from bizcode.engine import Session
+from bizcode.engine import Session, facts
 from bizcode.engine.funnel_rows import Rows
 
 MAKE = {
@@ -67,7 +67,9 @@ def test_attempts_followed_from_step_1_and_from_step_2_agree(shop, monkeypatch, 
 def test_users_whose_names_share_a_hash_are_told_apart(shop, monkeypatch, counts):
     funnel = shop.track.funnel(["A", "B", "C"]).by("plan").within("9d")
     expected = funnel.run(), funnel.users(3).run()
-    monkeypatch.setattr("bizcode.engine.funnel_rows.HASH", "length(u)")
+    monkeypatch.setattr(facts, "HASH", "length(u)")
+    engine = shop.store.engine
+    monkeypatch.setattr(engine, "facts", facts.Facts(engine.connection.cursor(), engine.schema))
     monkeypatch.setattr(Rows, "counts", lambda *_: counts)
     assert (funnel.run(), funnel.users(3).run()) == expected
 

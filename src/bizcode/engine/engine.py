@@ -25,6 +25,7 @@ from ..record import Stored
 from ..segments import Segment, SegmentStore
 from ..unit import current
 from . import rows, tail
+from .facts import Facts
 from .relation import Column, Relation, build
 from .tail import Tail, View
 
@@ -75,7 +76,7 @@ class Engine:
         self.connection.execute("SET autoinstall_known_extensions = false; SET enable_progress_bar = false;")
         self.connection.execute(f"CREATE SCHEMA {self.schema}")
         self.tail = Tail(log, segments, self.connection.cursor(), self.schema)
-        self._rest: dict[tuple[str, tuple[str, ...]], frozenset[str]] = {}
+        self.facts = Facts(self.connection.cursor(), self.schema)
         self._pool: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
 
@@ -205,22 +206,8 @@ class Session:
         return {path: frozenset(types) for path, types in found.items()}
 
     def rest_types(self, segment: Segment, path: tuple[str, ...]) -> frozenset[str]:
-        """The JSON types at a path of a segment's `rest`; a file never changes, so asked once."""
-        key = (segment.file, path)
-        known = self.engine._rest.get(key)
-        if known is None:
-            file = self.files([segment])
-            found = tail.probe(
-                self.cursor,
-                f"read_parquet({file}, hive_partitioning = false)",
-                [path],
-                "rest IS NOT NULL",
-                [],
-                "rest",
-            )
-            types = frozenset("json" if type == "object" else type for type in found[path])
-            known = self.engine._rest[key] = types
-        return known
+        """The JSON types at a path of a segment's `rest`."""
+        return self.engine.facts.rest_types(self, segment, path)
 
     def files(self, segments: Sequence[Segment]) -> str:
         """Segments' files as SQL texts, at hand to be read. Raises StorageError for one that is missing."""

@@ -2,7 +2,7 @@
 
 Time and position are packed into one key, where they fit in 62 bits: one time may have several events, and
 what compares one integer sorts and joins fastest. A user is looked up by the hash of the name, unless two names
-in the data share one.
+in the data share one; where it is known beforehand that none do, and names aren't asked for, the hash alone is read.
 """
 
 from __future__ import annotations
@@ -13,14 +13,13 @@ from ..plan.funnel import FunnelPlan
 from ..plan.select import Dimension, Select
 from ..plan.sql import Parameters, instant
 from ..record import EVENT
-from . import buckets
+from . import buckets, facts
 from .engine import Session
 from .relation import Column, Relation
 
 __all__ = ["UNLIMITED", "Rows", "extents", "group", "needs"]
 
 UNLIMITED = 2**61
-HASH = "hash(u)"
 
 
 class Rows:
@@ -58,21 +57,34 @@ class Rows:
         bounds = Select(kind=EVENT, since=plan.since, until=plan.until)
         self.low, self.high = session.range(bounds).bounds
         self.user = "h"
+        self.hashed = False
         self.apart = plan.order == "ordered" and session.asof
         others = [step.event for step in plan.steps[1:]] + [x.step.event for x in plan.exclusions]
         self._shared = (
             not self.apart or plan.steps[0].event in others or "*" in (plan.steps[0].event, *others)
         )
-        self._start, self._first, self._bits, self._scale, self._type = self._packing(parameters)
+        self._start, self._first, self._bits, self._scale, self._type = self._packing()
         self._kept = False
 
-    def materialize(self, parameters: Parameters) -> None:
-        """Read the rows once, for the several statements that a funnel asks of them."""
+    def materialize(self, parameters: Parameters, *, named: bool = True) -> None:
+        """Read the rows once, for the several statements that a funnel asks of them.
+
+        Args:
+            named: whether users are asked for by their names; else `u` may be anything that tells them apart.
+        """
+        if self.session.asof and not named:
+            self.hashed = self.session.engine.facts.hash_tells_users_apart(self.session, self.plan.names)
+        if self.hashed:
+            self.user = "u"
         for table, sql, reads in self._made():
             self.session.keep(table, sql, parameters if reads else None)
         parameters.values.clear()
         self._kept = True
-        if self.apart and self.session.fetch("SELECT count(*) <> count(DISTINCT h) FROM funnel_users")[0][0]:
+        if (
+            self.user == "h"
+            and self.apart
+            and self.session.fetch("SELECT count(*) <> count(DISTINCT h) FROM funnel_users")[0][0]
+        ):
             self.user = "u"
 
     def tables(self) -> list[str]:
@@ -131,7 +143,8 @@ class Rows:
 
     def _rows(self, flags: list[str]) -> str:
         place = f"{self.place('epoch_us(moment)')} + (position - {self._first})"
-        shown = ["u", f"{HASH} AS h", f"{place} AS k", *flags, *self.hold, *self.properties]
+        users = [f"{facts.HASH} AS u"] if self.hashed else ["u", f"{facts.HASH} AS h"]
+        shown = [*users, f"{place} AS k", *flags, *self.hold, *self.properties]
         where = ["u IS NOT NULL", *(f"{name} IS NOT NULL" for name in self.hold)]
         return f"SELECT {', '.join(shown)} FROM ({self.relation.sql}) WHERE {' AND '.join(where)}"
 
@@ -155,26 +168,25 @@ class Rows:
         steps = range(2, len(self._flags) + 1)
         if steps:
             sql += f" UNION ALL BY NAME SELECT u, {', '.join(firsts[1:])} FROM {self.later} GROUP BY u"
-        kept = ["u", f"{HASH} AS h", "min(k1) AS k1", *(f"min(first_{n}) AS first_{n}" for n in (1, *steps))]
+        kept = ["u", *([] if self.hashed else [f"{facts.HASH} AS h"])]
+        kept += ["min(k1) AS k1", *(f"min(first_{n}) AS first_{n}" for n in (1, *steps))]
         if self.properties:
             kept.append("any_value(properties) AS properties")
         return f"SELECT {', '.join(kept)} FROM ({sql}) GROUP BY u"
 
-    def _packing(self, parameters: Parameters) -> tuple[int, int, int, int, str]:
+    def _packing(self) -> tuple[int, int, int, int, str]:
         """(first time, first position, bits of a position, microseconds of a unit of time, type of the key), the
         key as narrow as the data allows."""
         low, high, first, last = extents(self.session, self.plan)
         bits = max(1, (last - first).bit_length())
         if (high - low).bit_length() + bits <= 62:
             return low, first, bits, 1, "BIGINT"
-        if (high - low).bit_length() - 9 + bits <= 62 and self._milliseconds(low, parameters):
+        if (high - low).bit_length() - 9 + bits <= 62 and self._milliseconds(low):
             return low, first, bits, 1000, "BIGINT"
         return low, first, bits, 1, "HUGEINT"
 
-    def _milliseconds(self, low: int, parameters: Parameters) -> bool:
-        """Whether all times are whole milliseconds, as browsers give them."""
-        sql = f"SELECT coalesce(bool_and(epoch_us(moment) % 1000 = 0), TRUE) FROM ({self.relation.sql})"
-        return low % 1000 == 0 and bool(self.session.fetch(sql, parameters)[0][0])
+    def _milliseconds(self, low: int) -> bool:
+        return low % 1000 == 0 and self.session.engine.facts.whole_milliseconds(self.session, self.plan.names)
 
     def place(self, time: str) -> str:
         """SQL: the least key of a time, of one before all others the first."""

@@ -16,6 +16,9 @@ from .funnel_rows import UNLIMITED, Rows, group, needs
 
 __all__ = ["chained", "each_attempt"]
 
+LIKELY = 2
+"""So many chains of a user are looked at before all of them are."""
+
 
 def chained(rows: Rows) -> str:
     """One row per user who began, where every step must happen: `u, level, t1..tn, r1..rn, g0..` of the attempt
@@ -53,8 +56,9 @@ def chained(rows: Rows) -> str:
 def _attempts(rows: Rows, wanted: list[int]) -> list[str]:
     """`levels`: of each user, and level that an attempt got to, the earliest of these attempts.
 
-    The first chain to the highest level is nearly always the one that counts, if an attempt leads to it: that is
-    one look at each event of step 1. Only users of whom none does have their events joined in order of time.
+    The first chain to the highest level, or the second, is nearly always the one that counts, if an attempt leads to
+    it: that is one look at each event of step 1. Only users of whom neither does have their events joined in order
+    of time.
     """
     count = len(rows.plan.steps)
     key = ", ".join([rows.user, *rows.hold])
@@ -66,17 +70,33 @@ def _attempts(rows: Rows, wanted: list[int]) -> list[str]:
     ends = " UNION ALL ".join(_end(rows, m) for m in range(2, count + 1))
     properties = "".join(f", arg_min_null({p}, a.k) AS {p}" for p in rows.properties)
     named = ", ".join(f"a.{name}" for name in (rows.user, *rows.hold))
-    return [
+    same = _same(rows, "a", "b")
+    ctes = [
         f"ends AS MATERIALIZED ({ends})",
         f"likely AS MATERIALIZED (SELECT * FROM (SELECT *, row_number() OVER (PARTITION BY {key} ORDER BY level DESC, k2) "
-        "AS place FROM ends) WHERE place = 1)",
-        f"met AS MATERIALIZED (SELECT {named}, min(a.k) AS k{properties} FROM {starts} a JOIN likely b "
-        f"ON {_same(rows, 'a', 'b')} WHERE a.k >= b.bound AND a.k < b.k2 GROUP BY {named})",
-        f"missed AS MATERIALIZED (SELECT {key} FROM likely ANTI JOIN met USING ({key}))",
-        f"attempts AS (SELECT {attempt} FROM likely b JOIN met a ON {_same(rows, 'a', 'b')} "
-        f"UNION ALL SELECT {attempt} FROM (SELECT * FROM ends SEMI JOIN missed USING ({key})) b "
-        f"ASOF JOIN (SELECT * FROM {starts} SEMI JOIN missed USING ({key})) a "
-        f"ON {_same(rows, 'a', 'b')} AND b.bound <= a.k WHERE a.k < b.k2)",
+        f"AS place FROM ends) WHERE place <= {LIKELY})",
+    ]
+    attempts = []
+    for place in range(1, LIKELY + 1):
+        chains = f"(SELECT * FROM likely WHERE place = {place})"
+        if place > 1:
+            chains = f"(SELECT * FROM {chains} SEMI JOIN missed_{place - 1} USING ({key}))"
+        ctes += [
+            f"met_{place} AS MATERIALIZED (SELECT {named}, min(a.k) AS k{properties} FROM {starts} a JOIN {chains} b "
+            f"ON {same} WHERE a.k >= b.bound AND a.k < b.k2 GROUP BY {named})",
+            f"missed_{place} AS MATERIALIZED (SELECT {key} FROM {chains} ANTI JOIN met_{place} USING ({key}))",
+        ]
+        attempts.append(
+            f"SELECT {attempt} FROM (SELECT * FROM likely WHERE place = {place}) b JOIN met_{place} a ON {same}"
+        )
+    left = f"SEMI JOIN missed_{LIKELY} USING ({key})"
+    attempts.append(
+        f"SELECT {attempt} FROM (SELECT * FROM ends {left}) b ASOF JOIN (SELECT * FROM {starts} {left}) a "
+        f"ON {same} AND b.bound <= a.k WHERE a.k < b.k2"
+    )
+    return [
+        *ctes,
+        f"attempts AS ({' UNION ALL '.join(attempts)})",
         "levels AS (SELECT user_, level, arg_min(attempt, k) AS attempt FROM attempts GROUP BY ALL)",
     ]
 

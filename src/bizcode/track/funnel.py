@@ -190,7 +190,7 @@ class FunnelQuery(Query[Any]):
         with self.store.engine.asking() as session:
             parameters = Parameters()
             found = sql.Rows(session, self.plan, parameters)
-            found.materialize(parameters)
+            found.materialize(parameters, named=False)
             statement, parameters, relation = self._statement(session, parameters, found)
             rows = session.fetch(statement, parameters)
             warnings = self._warnings(session)
@@ -323,11 +323,13 @@ class UsersQuery(Query[list[str]]):
 
         return replace(self, rows_limit=check_count(n, "limit"))
 
-    def _statement(self, session: Session, *, kept: bool = True) -> tuple[str, Parameters]:
+    def _statement(
+        self, session: Session, *, kept: bool = True, named: bool = True
+    ) -> tuple[str, Parameters]:
         parameters = Parameters()
         rows = sql.Rows(session, self.plan, parameters)
         if kept:
-            rows.materialize(parameters)
+            rows.materialize(parameters, named=named)
         inner, _ = sql.attempts(session, self.plan, parameters, rows)
         waiting = "FALSE" if self.step == 1 else _open(self.plan, self.step, session.now)
         where = {
@@ -356,7 +358,7 @@ class UsersQuery(Query[list[str]]):
 
     def __len__(self) -> int:
         with self.store.engine.asking() as session:
-            statement, parameters = self._statement(session)
+            statement, parameters = self._statement(session, named=False)
             count = session.fetch(f"SELECT count(*) FROM ({statement})", parameters)[0][0]
         return count if self.rows_limit is None else min(count, self.rows_limit)
 
