@@ -129,7 +129,7 @@ class Rows:
             yield "funnel_rows", self._read(), True
         else:
             since = "" if self.low is None else f" AND moment >= {instant(self.low)}"
-            yield "funnel_starts", f"{self._rows(['f1'])} AND f1{since}", True
+            yield "funnel_starts", f"{self._rows([])} AND f1{since}", True
             if len(self._flags) > 1:
                 flags = [*self._flags[1:], *self._excluded]
                 yield "funnel_later", f"{self._rows(flags)} AND ({' OR '.join(flags)})", True
@@ -142,7 +142,7 @@ class Rows:
         return sql if self.plan.order == "strict" else f"{sql} AND ({' OR '.join(flags)})"
 
     def _rows(self, flags: list[str]) -> str:
-        place = f"{self.place('epoch_us(moment)')} + (position - {self._first})"
+        place = f"{self._place('epoch_us(moment)')} + (position - {self._first})"
         users = [f"{facts.HASH} AS u"] if self.hashed else ["u", f"{facts.HASH} AS h"]
         shown = [*users, f"{place} AS k", *flags, *self.hold, *self.properties]
         where = ["u IS NOT NULL", *(f"{name} IS NOT NULL" for name in self.hold)]
@@ -164,15 +164,12 @@ class Rows:
         if self.properties:
             packed = ", ".join(f"{name} := {name}" for name in self.properties)
             shown.append(f"arg_min(struct_pack({packed}), k){until} AS properties")
-        sql = f"SELECT {', '.join(shown)} FROM {self.starts} GROUP BY u"
-        steps = range(2, len(self._flags) + 1)
-        if steps:
-            sql += f" UNION ALL BY NAME SELECT u, {', '.join(firsts[1:])} FROM {self.later} GROUP BY u"
-        kept = ["u", *([] if self.hashed else [f"{facts.HASH} AS h"])]
-        kept += ["min(k1) AS k1", *(f"min(first_{n}) AS first_{n}" for n in (1, *steps))]
-        if self.properties:
-            kept.append("any_value(properties) AS properties")
-        return f"SELECT {', '.join(kept)} FROM ({sql}) GROUP BY u"
+        starts = f"SELECT {', '.join(shown)} FROM {self.starts} GROUP BY u"
+        hashed = [] if self.hashed else [f"{facts.HASH} AS h"]
+        if len(self._flags) == 1:
+            return f"SELECT *{''.join(f', {h}' for h in hashed)} FROM ({starts})"
+        later = f"SELECT u, {', '.join(firsts[1:])} FROM {self.later} GROUP BY u"
+        return f"SELECT {', '.join(['*', *hashed])} FROM ({starts}) FULL JOIN ({later}) USING (u)"
 
     def _packing(self) -> tuple[int, int, int, int, str]:
         """(first time, first position, bits of a position, microseconds of a unit of time, type of the key), the
@@ -188,9 +185,16 @@ class Rows:
     def _milliseconds(self, low: int) -> bool:
         return low % 1000 == 0 and self.session.engine.facts.whole_milliseconds(self.session, self.plan.names)
 
+    def stretch(self, window: int) -> int:
+        """What at least lies between the keys of two events that are further apart than so many microseconds."""
+        return (window // self._scale + 2) << self._bits
+
     def place(self, time: str) -> str:
         """SQL: the least key of a time, of one before all others the first."""
-        since = f"greatest({time} - {self._start}, 0)"
+        return self._place(f"greatest({time}, {self._start})")
+
+    def _place(self, time: str) -> str:
+        since = f"({time} - {self._start})"
         units = since if self._scale == 1 else f"(({since} + {self._scale - 1}) // {self._scale})"
         return f"({units}::{self._type} << {self._bits})"
 

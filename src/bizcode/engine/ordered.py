@@ -77,21 +77,23 @@ def _attempts(rows: Rows, wanted: list[int]) -> list[str]:
         f"AS place FROM ends) WHERE place <= {LIKELY})",
     ]
     attempts = []
+    begun = starts
     for place in range(1, LIKELY + 1):
         chains = f"(SELECT * FROM likely WHERE place = {place})"
         if place > 1:
             chains = f"(SELECT * FROM {chains} SEMI JOIN missed_{place - 1} USING ({key}))"
         ctes += [
-            f"met_{place} AS MATERIALIZED (SELECT {named}, min(a.k) AS k{properties} FROM {starts} a JOIN {chains} b "
+            f"met_{place} AS MATERIALIZED (SELECT {named}, min(a.k) AS k{properties} FROM {begun} a JOIN {chains} b "
             f"ON {same} WHERE a.k >= b.bound AND a.k < b.k2 GROUP BY {named})",
             f"missed_{place} AS MATERIALIZED (SELECT {key} FROM {chains} ANTI JOIN met_{place} USING ({key}))",
+            f"left_{place} AS MATERIALIZED (SELECT * FROM {begun} SEMI JOIN missed_{place} USING ({key}))",
         ]
+        begun = f"left_{place}"
         attempts.append(
             f"SELECT {attempt} FROM (SELECT * FROM likely WHERE place = {place}) b JOIN met_{place} a ON {same}"
         )
-    left = f"SEMI JOIN missed_{LIKELY} USING ({key})"
     attempts.append(
-        f"SELECT {attempt} FROM (SELECT * FROM ends {left}) b ASOF JOIN (SELECT * FROM {starts} {left}) a "
+        f"SELECT {attempt} FROM (SELECT * FROM ends SEMI JOIN missed_{LIKELY} USING ({key})) b ASOF JOIN {begun} a "
         f"ON {same} AND b.bound <= a.k WHERE a.k < b.k2"
     )
     return [
@@ -184,13 +186,17 @@ def each_attempt(rows: Rows) -> str:
     carried |= dict.fromkeys(f"{p} AS {p}_1" for p in rows.properties)
     ctes.append(f"c1 AS (SELECT {', '.join(carried)} FROM {rows.begun})")
     wanted = needs(plan)
+    later = rows.later
+    if plan.window is not None:
+        ctes += _near(rows, plan.window)
+        later = "near"
     last = "k1"
     previous = "c1"
     reached = "r1"
 
     def following(flag: str, name: str, after: str, *more: str) -> str:
         columns = ", ".join([*key, "k", *more])
-        source = f"(SELECT {columns} FROM {rows.later} WHERE {flag})"
+        source = f"(SELECT {columns} FROM {later} WHERE {flag})"
         return f"ASOF LEFT JOIN {source} {name} ON {_same(rows, 'a', name)} AND a.{after} < {name}.k"
 
     for n in range(2, count + 1):
@@ -236,3 +242,16 @@ def each_attempt(rows: Rows) -> str:
         ctes.append(f"c{n} AS ({sql})")
         previous = f"c{n}"
     return f"{_with(ctes)}SELECT * FROM {previous}"
+
+
+def _near(rows: Rows, window: int) -> list[str]:
+    """`near`: of the later events those that may lie within the window of an attempt of the user. The windows' length
+    cuts time into stretches, and an attempt ends in the one that it begins in or in the next: what is in neither needs
+    no sorting."""
+    stretch = rows.stretch(window)
+    return [
+        f"stretches AS MATERIALIZED (SELECT DISTINCT {rows.user}, unnest([n, n + 1]) AS n "
+        f"FROM (SELECT {rows.user}, k1 // {stretch} AS n FROM c1))",
+        f"near AS MATERIALIZED (SELECT * FROM {rows.later} a SEMI JOIN stretches b "
+        f"ON a.{rows.user} = b.{rows.user} AND a.k // {stretch} = b.n)",
+    ]
