@@ -53,3 +53,22 @@ def settled(page):
     """Wait until everything on the page has been filled."""
     page.wait_for_selector("#page[aria-busy=false]", timeout=30_000)
     page.wait_for_selector("#page [aria-busy=true]", state="detached", timeout=30_000)
+
+
+@contextmanager
+def opening(browser, url):
+    """Opens pages of a server by their paths; at the end nothing was wrong on any."""
+    contexts, everything = [], []
+
+    def go(path="", width=1280, **options):
+        contexts.append(browser.new_context(viewport={"width": width, "height": 860}, **options))
+        page, wrong = watched(contexts[-1], {urlsplit(url).netloc})
+        everything.append(wrong)
+        page.goto(f"{url}/{path}")
+        settled(page)
+        return page
+
+    yield go
+    for context in contexts:
+        context.close()
+    assert everything == [[] for _ in everything]

@@ -12,7 +12,7 @@ from bizcode.serve import Keys, background
 from bizcode.serve.pages import PAGES
 from bizcode.serve.showcase import showcase
 
-from .browser import chromium, settled, watched
+from .browser import chromium, opening, settled, watched
 
 NASTY = '<img src=x onerror="window.hacked=1">'
 TOKEN = "a token that is long enough"
@@ -47,23 +47,9 @@ def browser():
 
 @pytest.fixture
 def opened(browser, url):
-    """Opens a page and, at the end, asserts that nothing was wrong on it."""
-    contexts = []
-    everything = []
-
-    def go(path="", **options):
-        context = browser.new_context(viewport={"width": 1280, "height": 860}, **options)
-        contexts.append(context)
-        page, wrong = watched(context, {urlsplit(url).netloc})
-        everything.append(wrong)
-        page.goto(f"{url}/{path}")
-        settled(page)
-        return page
-
-    yield go
-    for context in contexts:
-        context.close()
-    assert everything == [[] for _ in everything]
+    """Opens a page of the demo's dashboard."""
+    with opening(browser, url) as go:
+        yield go
 
 
 def value(page, selector, attribute):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -12,7 +11,7 @@ from bizcode import Business, ManualClock
 from bizcode.serve import background
 from bizcode.serve.pages import PAGES, title
 
-from .browser import chromium, settled, watched
+from .browser import chromium, opening, settled
 
 ZONE = ZoneInfo("America/New_York")
 
@@ -32,22 +31,9 @@ def york(tmp_path):
 
 @pytest.fixture
 def opened(browser, york):
-    """Opens a page of that business; at the end nothing was wrong on any."""
-    contexts, everything = [], []
-    with background(york) as url:
-
-        def go(path="", width=1280):
-            contexts.append(browser.new_context(viewport={"width": width, "height": 860}))
-            page, wrong = watched(contexts[-1], {urlsplit(url).netloc})
-            everything.append(wrong)
-            page.goto(f"{url}/{path}")
-            settled(page)
-            return page
-
+    """Opens a page of that business."""
+    with background(york) as url, opening(browser, url) as go:
         yield go
-        for context in contexts:
-            context.close()
-    assert everything == [[] for _ in everything]
 
 
 def numbers(page):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 
 import pytest
+from comparing import plain
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -71,15 +72,6 @@ def define(biz, name="kept", group_by=("user", "v")):
             users=biz.distinct("user_id"),
         ),
     )
-
-
-def plain(rows):
-    def one(value):
-        if isinstance(value, list):
-            return [one(item) for item in value]
-        return float(f"{value:.9g}") if type(value) in (int, float) else value
-
-    return sorted(repr([(name, one(value)) for name, value in row.items()]) for row in rows)
 
 
 @pytest.mark.parametrize("group_by", ["user", ("user", "v"), "v"])

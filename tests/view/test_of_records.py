@@ -6,6 +6,7 @@ import statistics
 from datetime import timedelta
 
 import pytest
+from comparing import plain
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -54,17 +55,6 @@ def define(biz, name, **options):
         ),
         **options,
     )
-
-
-def plain(rows):
-    """Rows to compare: 1 and 1.0 are one number, also in a list."""
-
-    def one(value):
-        if isinstance(value, list):
-            return [one(item) for item in value]
-        return float(f"{value:.9g}") if type(value) in (int, float) else value
-
-    return sorted(repr(sorted((name, one(value)) for name, value in row.items())) for row in rows)
 
 
 @pytest.mark.parametrize("group_by", ["user", "v", ("user", "v"), None])

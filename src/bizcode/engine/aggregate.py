@@ -17,7 +17,7 @@ from ..record import MEASURE
 from . import buckets
 from .engine import Session
 from .groups import ListText, apart, by_key, mapping
-from .relation import VALUE, Column, Relation
+from .relation import VALUE, Column, Relation, key_column
 
 if TYPE_CHECKING:
     from .levels import Levels
@@ -69,7 +69,7 @@ def compile_aggregate(session: Session, query: Aggregate) -> Compiled:
     columns: dict[str, Column] = {}
     low, high = extent(session, query)
     for n, dimension in enumerate(query.by):
-        columns[f"k{n}"] = _key_column(dimension)
+        columns[f"k{n}"] = key_column(dimension)
     operation = query.operation
     field = query.field
     if field is None and query.select.kind == MEASURE and operation not in ("count", "unique"):
@@ -112,18 +112,6 @@ def compile_aggregate(session: Session, query: Aggregate) -> Compiled:
             if cut and query.offset:
                 sql += f" OFFSET {int(query.offset)}"
     return Compiled(sql, parameters, relation, low, high, cut)
-
-
-def _key_column(dimension: Dimension) -> Column:
-    if dimension.kind == "bucket":
-        return Column("timestamp")
-    if dimension.kind == "user":
-        return Column("user")
-    if dimension.kind == "event":
-        return Column("name")
-    if dimension.kind == "experiment":
-        return Column("experiment", name=dimension.name)
-    return Column("key", dimension.field)
 
 
 def _value(session: Session, query: Aggregate, relation: Relation) -> str:

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 from ..plan.cohort import CohortPlan
 from ..plan.funnel import FunnelPlan, StepPlan
-from ..plan.select import Dimension, Select
+from ..plan.select import Select
 from ..plan.sql import Parameters
 from ..record import EVENT
 from . import buckets
 from .engine import Session
 from .funnel_rows import extents
-from .relation import Column, Relation
+from .relation import Column, Relation, key_column
 
 __all__ = ["cohorts"]
 
@@ -83,7 +83,7 @@ def _anchors(
         "moment": Column("timestamp"),
     }
     for n, dimension in enumerate(plan.by):
-        columns[f"p{n}"] = _property(dimension)
+        columns[f"p{n}"] = key_column(dimension)
     select = _select(plan, plan.anchor)
     bounded = replace(select, since=plan.since, until=plan.until)
     first, last = session.range(bounded).bounds
@@ -118,16 +118,6 @@ def _activity(session: Session, plan: CohortPlan, parameters: Parameters) -> str
 def _select(plan: CohortPlan, step: StepPlan) -> Select:
     names = None if step.event == "*" else (step.event,)
     return Select(kind=EVENT, names=names, where=plan.where).and_where(step.where)
-
-
-def _property(dimension: Dimension) -> Column:
-    if dimension.kind == "user":
-        return Column("user")
-    if dimension.kind == "event":
-        return Column("name")
-    if dimension.kind == "experiment":
-        return Column("experiment", name=dimension.name)
-    return Column("key", dimension.field)
 
 
 def _index(key: str, unit: str) -> str:

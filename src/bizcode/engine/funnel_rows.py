@@ -15,7 +15,7 @@ from ..plan.sql import Parameters, instant
 from ..record import EVENT
 from . import buckets, facts
 from .engine import Session
-from .relation import Column, Relation
+from .relation import Column, Relation, key_column
 
 __all__ = ["UNLIMITED", "Rows", "extents", "group", "needs"]
 
@@ -43,9 +43,8 @@ class Rows:
         for n, field in enumerate(plan.hold, 1):
             columns[f"h{n}"] = Column("key", field)
         for n, dimension in enumerate(plan.by):
-            column = _property(dimension)
-            if column is not None:
-                columns[f"p{n}"] = column
+            if dimension.kind != "bucket":
+                columns[f"p{n}"] = key_column(dimension)
         self.plan = plan
         self.session = session
         select = Select(kind=EVENT, names=plan.names, where=plan.where)
@@ -231,18 +230,6 @@ def extents(session: Session, plan: FunnelPlan) -> tuple[int, int, int, int]:
         first.append(row.position)
         last.append(row.position)
     return min(lows, default=0), max(highs, default=0), min(first, default=0), max(last, default=0)
-
-
-def _property(dimension: Dimension) -> Column | None:
-    if dimension.kind == "bucket":
-        return None
-    if dimension.kind == "user":
-        return Column("user")
-    if dimension.kind == "event":
-        return Column("name")
-    if dimension.kind == "experiment":
-        return Column("experiment", name=dimension.name)
-    return Column("key", dimension.field)
 
 
 def needs(plan: FunnelPlan) -> set[int]:

@@ -10,13 +10,13 @@ from ..plan import access, predicates
 from ..plan.access import ColumnPiece, JsonPiece, Piece, candidates
 from ..plan.condition import Condition
 from ..plan.fields import Field
-from ..plan.select import Select
+from ..plan.select import Dimension, Select
 from ..plan.sql import Parameters, identifier, instant, literal, pointer
 from ..record import MEASURE
 from ..segments import Segment
 from .tail import View
 
-__all__ = ["VALUE", "Column", "Relation", "Source", "build", "sources"]
+__all__ = ["VALUE", "Column", "Relation", "Source", "build", "key_column", "sources"]
 
 VALUE = Field(("\0value",))
 """The number of a measurement, read like a property."""
@@ -38,6 +38,19 @@ class Column:
     field: Field | None = None
     condition: Condition | None = None
     name: str | None = None
+
+
+def key_column(dimension: Dimension) -> Column:
+    """The column that records are grouped by; of a time bucket that is the time."""
+    if dimension.kind == "bucket":
+        return Column("timestamp")
+    if dimension.kind == "user":
+        return Column("user")
+    if dimension.kind == "event":
+        return Column("name")
+    if dimension.kind == "experiment":
+        return Column("experiment", name=dimension.name)
+    return Column("key", dimension.field)
 
 
 @dataclass(frozen=True, slots=True)
