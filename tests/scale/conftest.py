@@ -145,3 +145,27 @@ def cluster() -> Iterator[str]:
         for name, value in env.items():
             patch.setenv(name, value)
         yield url
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[str]:
+    """A server of S3's protocol; its URL."""
+    server = pytest.importorskip("moto.server")
+    running = server.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    running.start()
+    host, port = running.get_host_and_port()
+    yield f"{host}:{port}"
+    running.stop()
+
+
+@pytest.fixture
+def bucket(s3: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """The URL of an empty bucket; the cache is in the test's directory."""
+    import boto3
+
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("BIZCODE_CACHE", str(tmp_path / "cache"))
+    name = f"acme-{os.urandom(4).hex()}"
+    boto3.client("s3", endpoint_url=f"http://{s3}", region_name="us-east-1").create_bucket(Bucket=name)
+    return f"s3://{name}/events?endpoint_override={s3}&scheme=http&region=us-east-1"

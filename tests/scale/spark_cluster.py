@@ -44,12 +44,14 @@ def installed() -> bool:
 
 
 def environment(directory: Path) -> dict[str, str]:
-    """What a Spark that keeps to the loopback and to a directory is started with."""
+    """What a Spark that keeps to the loopback and to a directory is started with, and its keys to a bucket."""
     (directory / "spark-defaults.conf").write_text(DEFAULTS)
     return {
         "SPARK_LOCAL_IP": "127.0.0.1",
         "SPARK_CONF_DIR": str(directory),
         "SPARK_LOCAL_DIRS": str(directory / "local"),
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
     }
 
 

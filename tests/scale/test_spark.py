@@ -297,6 +297,30 @@ def test_records_themselves_are_read_by_the_embedded_engine(both, asked):
     assert not asked
 
 
+def test_workers_read_a_bucket_by_themselves(cluster, bucket, tmp_path, monkeypatch):
+    rng = random.Random(5)
+    clock = ManualClock("2024-03-01T10:30:00")
+    with Business(tmp_path / "acme", clock=clock, worker=False, segments=bucket) as mine:
+        for rows in (300, 300, 40):
+            mine.track.batch([event(rng) for _ in range(rows)])
+            mine.identify(f"u{rng.randrange(60)}", f"u{rng.randrange(60)}")
+            if rows > 100:
+                mine.store.segments.seal()
+        mine.store.segments.seal()
+        mine.track.batch([event(rng) for _ in range(20)])
+        # Another machine, which has no copy of a file.
+        monkeypatch.setenv("BIZCODE_CACHE", str(tmp_path / "elsewhere"))
+        with Business(tmp_path / "acme", clock=clock, worker=False, engine=cluster) as theirs:
+            for form in ("count of all", "limit", "funnel", "cohort", "unique", "nobody"):
+                assert same(FORMS[form](theirs).run(), FORMS[form](mine).run()), form
+            assert not [*(tmp_path / "elsewhere").rglob("*.parquet")]
+            for where in CONDITIONS[:12]:
+                assert (
+                    theirs.track.View.where(**where).count().run()
+                    == mine.track.View.where(**where).count().run()
+                )
+
+
 def test_a_second_master_in_one_process_is_refused(both, tmp_path):
     with Business(tmp_path / "b", worker=False, engine="local[1]") as biz:
         biz.track.View(user="u")

@@ -210,7 +210,11 @@ class Session:
         return self.engine.facts.rest_types(self, segment, path)
 
     def files(self, segments: Sequence[Segment]) -> str:
-        """Segments' files as SQL texts, at hand to be read. Raises StorageError for one that is missing."""
+        """Segments' files as SQL texts, for a relation to read."""
+        return self.at_hand(segments)
+
+    def at_hand(self, segments: Sequence[Segment]) -> str:
+        """Segments' files as SQL texts, to be read by this process. Raises StorageError for one that is missing."""
         from ..plan.sql import literal
         from ..segments.files import explained
 
@@ -259,6 +263,10 @@ class Session:
             if found:
                 self.cursor.execute(f"INSERT INTO {table} SELECT unnest($1::BIGINT[])", [found])
         return table
+
+    def whole_milliseconds(self, names: tuple[str, ...] | None) -> bool:
+        """Whether all times of these events are whole milliseconds, as browsers give them."""
+        return self.engine.facts.whole_milliseconds(self, names)
 
     def unsealed(self, sql: str, values: Mapping[int, Any]) -> None:
         """Told each part of a relation that reads records which no file has, with its numbered values."""

@@ -53,7 +53,7 @@ class Facts:
         return known
 
     def whole_milliseconds(self, session: Session, names: Sequence[str] | None) -> bool:
-        """Whether all times of these events are whole milliseconds, as browsers give them."""
+        """Whether all times of these events are whole milliseconds."""
         segments = session.view.catalog.select(EVENT, names, None, None)
         sql = "SELECT coalesce(bool_and(epoch_us(timestamp) % 1000 = 0), TRUE) FROM "
         for segment in segments:
@@ -136,4 +136,4 @@ class Facts:
 
 
 def _read(session: Session, segments: Sequence[Segment]) -> str:
-    return f"read_parquet([{session.files(segments)}], hive_partitioning = false)"
+    return f"read_parquet([{session.at_hand(segments)}], hive_partitioning = false)"

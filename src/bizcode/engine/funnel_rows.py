@@ -177,12 +177,10 @@ class Rows:
         bits = max(1, (last - first).bit_length())
         if (high - low).bit_length() + bits <= 62:
             return low, first, bits, 1, "BIGINT"
-        if (high - low).bit_length() - 9 + bits <= 62 and self._milliseconds(low):
+        whole = low % 1000 == 0 and (high - low).bit_length() - 9 + bits <= 62
+        if whole and self.session.whole_milliseconds(self.plan.names):
             return low, first, bits, 1000, "BIGINT"
         return low, first, bits, 1, "HUGEINT"
-
-    def _milliseconds(self, low: int) -> bool:
-        return low % 1000 == 0 and self.session.engine.facts.whole_milliseconds(self.session, self.plan.names)
 
     def stretch(self, window: int) -> int:
         """What at least lies between the keys of two events that are further apart than so many microseconds."""

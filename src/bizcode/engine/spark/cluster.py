@@ -77,6 +77,11 @@ class Cluster:
                     self._session = _entered(self.address)
             return self._session
 
+    @property
+    def is_here(self) -> bool:
+        """Whether its workers are threads of this process, which see the files that it sees."""
+        return not self.address.startswith("sc://") and self.session().sparkContext.master.startswith("local")
+
     def streaming(self) -> Any:
         """A session for streams, whose state is cut into as many parts as there are cores, unless Spark's own
         configuration says how many."""

@@ -21,11 +21,14 @@ from ...errors import BizError, InvalidQuery, StorageError
 from ...log import Log
 from ...plan.condition import Condition
 from ...plan.select import Select
-from ...plan.sql import Parameters
+from ...plan.sql import Parameters, literal
+from ...record import EVENT
 from ...segments import Segment, SegmentStore
 from ...segments.schema import FIXED
 from ..engine import Engine, Session
+from ..relation import Column
 from .cluster import Cluster
+from .files import reader
 from .translate import translate
 
 __all__ = ["SparkEngine"]
@@ -103,14 +106,15 @@ class SparkSession(Session):
         self._tag = f"bizcode-{next(_names)}"
         super().__init__(engine, view, cursor)
         self.spark = engine.cluster.session()
+        self._away = bool(self.place.origin("")) and not engine.cluster.is_here
+        """Whether the files lie in a bucket and the workers not on this machine: they fetch what they read."""
 
     # what relations tell
 
     def files(self, segments: Sequence[Segment]) -> str:
-        found = super().files(segments)
-        for segment in segments:
-            self._segments[str(self.place.local(segment.file))] = segment
-        return found
+        paths = {str(self.place.directory / segment.file): segment for segment in segments}
+        self._segments |= paths
+        return ", ".join(map(literal, paths)) if self._away else self.at_hand(segments)
 
     def unsealed(self, sql: str, values: Mapping[int, Any]) -> None:
         self._unsealed[sql] = values
@@ -122,6 +126,13 @@ class SparkSession(Session):
     def number(self, column: str) -> str:
         # Workers that do a part again must come to the same numbers: the value itself serves.
         return column
+
+    def whole_milliseconds(self, names: tuple[str, ...] | None) -> bool:
+        # Asked each time: to look at the files here would be to fetch them all.
+        parameters = Parameters()
+        relation = self.relation(Select(kind=EVENT, names=names), {"t": Column("timestamp")}, parameters)
+        found = f"SELECT coalesce(bool_and(epoch_us(t) % 1000 = 0), TRUE) FROM ({relation.sql})"
+        return bool(self.fetch(found, parameters)[0][0])
 
     def _passing(self, select: Select, python: Condition, span: tuple[int, int] | None = None) -> str:
         raise InvalidQuery(
@@ -166,14 +177,16 @@ class SparkSession(Session):
         self._views[key] = name
         return name
 
-    def _parquet(self, files: list[str]) -> str:
+    def _parquet(self, files: list[str], columns: set[str] | None) -> str:
         """The view of some files of the same columns."""
-        key = tuple(files)
+        # Spark's own reader finds out by itself which columns it needs.
+        wanted = frozenset(columns) if self._away and columns is not None else None
+        key = (tuple(files), wanted)
         if key not in self._views:
-            self._view(key, self.engine.frame(key, lambda: self._read(files)))
+            self._view(key, self.engine.frame(key, lambda: self._read(files, wanted)))
         return self._views[key]
 
-    def _read(self, files: list[str]) -> Any:
+    def _read(self, files: list[str], wanted: frozenset[str] | None) -> Any:
         segments = [self._segments[file] for file in files]
         kind = segments[0].kind
         columns = {name: _FIXED.get(name, "STRING") for name in FIXED[kind]}
@@ -182,7 +195,15 @@ class SparkSession(Session):
             for column in self.view.catalog.columns(kind, segments[0].name):
                 if column.column in present:
                     columns[column.column] = _TYPES[column.type]
+        if wanted is not None:
+            columns = {name: type for name, type in columns.items() if name in wanted} or {
+                "position": "BIGINT"
+            }
         schema = ", ".join(f"`{name.replace('`', '``')}` {type}" for name, type in columns.items())
+        if self._away:
+            pieces = [(file, self.place.origin(self._segments[file].file)) for file in files]
+            numbers = self.spark.range(0, len(files), 1, len(files))
+            return numbers.mapInArrow(reader(pieces, columns), schema)
         # Names of directories may hold what stands for patterns.
         return self.spark.read.schema(schema).parquet(
             *(f"file://{_GLOB.sub(_ESCAPED, file)}" for file in files)

@@ -6,12 +6,18 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ...errors import StorageError
 
-__all__ = ["at_hand"]
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["at_hand", "reader"]
+
+BATCH = 65_536
 
 
 def at_hand(path: str, origin: Sequence[str]) -> str:
@@ -40,3 +46,44 @@ def at_hand(path: str, origin: Sequence[str]) -> str:
             shutil.copyfileobj(stream, here)
         os.replace(here.name, found)
     return str(found)
+
+
+def reader(
+    files: Sequence[tuple[str, Sequence[str]]], columns: Mapping[str, str]
+) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    """What a worker makes of numbers of files: their rows.
+
+    Args:
+        files: of each the path and the origin, as `at_hand` takes them.
+        columns: the names and Spark's types of the columns to read; one that a file lacks is null.
+    """
+
+    def read(numbers: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        types = {
+            "BIGINT": pa.int64(),
+            "DOUBLE": pa.float64(),
+            "STRING": pa.string(),
+            "BOOLEAN": pa.bool_(),
+            "TIMESTAMP": pa.timestamp("us", "UTC"),
+        }
+        schema = pa.schema([(name, types[type]) for name, type in columns.items()])
+        for batch in numbers:
+            for number in batch.column(0).to_pylist():
+                with pq.ParquetFile(at_hand(*files[number]), page_checksum_verification=True) as file:
+                    present = [name for name in columns if name in file.schema_arrow.names]
+                    # Without a column there would be no rows.
+                    for rows in file.iter_batches(BATCH, columns=present or ["position"]):
+                        yield pa.RecordBatch.from_arrays(
+                            [
+                                rows.column(name).cast(types[type])
+                                if name in present
+                                else pa.nulls(rows.num_rows, types[type])
+                                for name, type in columns.items()
+                            ],
+                            schema=schema,
+                        )
+
+    return read

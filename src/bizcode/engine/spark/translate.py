@@ -83,14 +83,14 @@ _KINDS = (
 def translate(
     sql: str,
     values: list[Any],
-    file: Callable[[list[str]], str],
+    file: Callable[[list[str], set[str] | None], str],
     table: Callable[[str], str],
 ) -> tuple[str, dict[str, Any]]:
     """A statement in Spark's SQL, and the values of its named parameters.
 
     Args:
         values: of $1, $2, ...
-        file: the view that stands for Parquet files.
+        file: the view that stands for Parquet files, by their paths and the columns that are read, None: all.
         table: the view that stands for a table of the embedded engine.
     Raises:
         InvalidQuery: something in it means nothing to Spark, or nothing that is known to be the same.
@@ -112,7 +112,10 @@ def _call(name: str, *arguments: Any) -> Any:
 
 class _Statement:
     def __init__(
-        self, values: list[Any], file: Callable[[list[str]], str], table: Callable[[str], str]
+        self,
+        values: list[Any],
+        file: Callable[[list[str], set[str] | None], str],
+        table: Callable[[str], str],
     ) -> None:
         self.parameters: dict[str, Any] = {}
         self._values = values
@@ -143,7 +146,10 @@ class _Statement:
         """Files and tables as the views that stand for them."""
         if isinstance(table.this, exp.ReadParquet):
             files = [item.this for item in table.this.expressions[0].expressions]
-            table.set("this", exp.to_identifier(self._file(files), quoted=True))
+            asking = table.find_ancestor(exp.Select)
+            whole = any(isinstance(item, exp.Star) for item in asking.expressions)
+            columns = None if whole else {column.name for column in asking.find_all(exp.Column)}
+            table.set("this", exp.to_identifier(self._file(files, columns), quoted=True))
             return
         if not isinstance(table.this, exp.Identifier):
             raise _refused(table)
