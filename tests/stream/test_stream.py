@@ -145,6 +145,18 @@ def test_late_elements_correct_then_go_to_late(shop):
     assert biz.measure.orders.sum().run() == 4
 
 
+@pytest.mark.parametrize("first", ["Order.created", "Payment.done"])
+def test_the_key_of_a_join_is_named_as_the_left_side_names_it(shop, first):
+    biz, clock = shop
+    orders, payments = biz.stream.Order.created.key_by("order"), biz.stream.Payment.done.key_by("of")
+    pairs = orders.left_join(payments).within("10m").on(lambda o, p: {"n": 1})
+    pairs.to.measure.paid(value="n").named("paid").start()
+    for name in sorted(("Order.created", "Payment.done"), key=lambda name: name != first):
+        biz.stream.emit(name, {"order": 7, "of": 7}, at=at(0))
+    finish(biz, clock)
+    assert biz.measure.paid.sum().by("order").run() == {7: 1}
+
+
 def test_joins_match_every_pair_within_the_bound(shop):
     biz, clock = shop
     rng = random.Random(3)

@@ -8,9 +8,9 @@ from typing import Any
 
 from .element import Element, Late, as_value, gone, kept_of, key_text, value_of
 from .state import Scoped
-from .steps import Join
+from .steps import Join, KeyBy
 
-__all__ = ["Joined"]
+__all__ = ["Joined", "key_names"]
 
 TIME, ORDER, ORIGIN, VALUE, MATCHES, ALONE, NUMBER, ID = range(8)
 """An entry. MATCHES: how many partners it has. ALONE: how often it was given without one, negative while it is not.
@@ -29,6 +29,7 @@ class Joined:
         self._join = join
         self._state = state
         self._call = call
+        self._names = key_names(join)
         self._lateness = lateness
         state.loader(self._load)
 
@@ -73,7 +74,7 @@ class Joined:
         place = key_text(element.key)
         kept = self._state.get(place)
         if kept is None:
-            kept = {"key": element.key, "names": element.names, "sides": [[], []], "next": 0, "groups": []}
+            kept = {"key": element.key, "names": self._names, "sides": [[], []], "next": 0, "groups": []}
             self._kept += 1
         kept["next"] += 1
         id = element.ids[0] if element.ids else None
@@ -232,6 +233,16 @@ class Joined:
     def open(self) -> int:
         """How many keys are kept."""
         return self._kept
+
+
+def key_names(join: Join) -> tuple[str, ...]:
+    """The names of a join's key: the left side's."""
+    pipeline = join.left
+    while True:
+        for step in reversed(pipeline.steps):
+            if isinstance(step, KeyBy):
+                return step.names
+        pipeline = pipeline.source.left
 
 
 def _pair_id(place: str, left: list[Any], right: list[Any]) -> str:
