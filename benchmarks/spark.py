@@ -16,7 +16,7 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,14 +84,14 @@ def timed(function: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def ordered(directory: Path, events: int) -> ManualClock:
+def ordered(directory: Path, events: int, names: Sequence[str] = ("PageView",)) -> ManualClock:
     """A store of events as they come: in order but for a minute."""
     rng = random.Random(1)
     with Business(directory, clock=ManualClock("2024-03-01"), worker=False) as biz:
         for start in range(0, events, 20_000):
             biz.track.batch(
                 {
-                    "event": "PageView",
+                    "event": names[n % len(names)],
                     "at": START + (start + n) * DAYS * 86_400 / events + rng.random() * 60,
                     "user": f"u{rng.randrange(1_000)}",
                     "data": {"amount": round(rng.random() * 100, 2), "country": f"c{rng.randrange(30)}"},
@@ -107,14 +107,19 @@ def streamed_raw(session: Any, files: Path, place: Path) -> int:
     """The same windows by hand; how many there were."""
     from pyspark.sql import functions as F  # pyright: ignore[reportMissingImports]
 
-    found = []
     frame = (
         session.readStream.schema("timestamp timestamp, amount double, country string")
-        .parquet(str(files))
+        .parquet(str(files / "PageView"))
         .withWatermark("timestamp", "10 minutes")
         .groupBy("country", F.window("timestamp", "1 hour"))
         .agg(F.count("*"), F.sum("amount"), F.max("amount"))
     )
+    return counted(frame, place)
+
+
+def counted(frame: Any, place: Path) -> int:
+    """Run a query to its end; how many rows it gave."""
+    found: list[int] = []
     query = (
         frame.writeStream.outputMode("append")
         .foreachBatch(lambda batch, _: found.append(batch.toArrow().num_rows))
@@ -138,28 +143,70 @@ def streamed(biz: Business, name: str) -> int:
     return biz.measure[name].count().run()
 
 
+def joined_raw(session: Any, files: Path, place: Path) -> int:
+    """The same pairs by hand; how many there were."""
+    from pyspark.sql import functions as F  # pyright: ignore[reportMissingImports]
+
+    def read(name: str, side: str) -> Any:
+        frame = session.readStream.schema("timestamp timestamp, user string, position long").parquet(
+            str(files / name)
+        )
+        frame = frame.withWatermark("timestamp", "10 minutes")
+        return frame.select(*(F.col(column).alias(f"{side}_{column}") for column in frame.columns))
+
+    near = "l_timestamp BETWEEN r_timestamp - INTERVAL 10 MINUTES AND r_timestamp + INTERVAL 10 MINUTES"
+    frame = read("PageView", "l").join(read("Buy", "r"), F.expr(f"l_user = r_user AND {near}"))
+    return counted(frame, place)
+
+
+def joined(biz: Business, name: str) -> int:
+    """Ours; how many pairs there were."""
+    views = biz.stream.track.PageView.key_by("user").out_of_order("10m")
+    buys = biz.stream.track.Buy.key_by("user").out_of_order("10m")
+    pairs = (
+        views.join(buys).within("10m").on(lambda view, buy: {"amount": buy.amount, "country": view.country})
+    )
+    running = pairs.to.measure[name](value="amount").named(name).start(since="start")
+    biz.drain()
+    running.stop()
+    return biz.measure[name].count().run()
+
+
 def streams(events: int, repeat: int, engine: str) -> None:
     """Raw and ours, alternating."""
+    print(f"{events:,} events, {engine}; seconds, median of {repeat}\n")
+    print("| | raw Structured Streaming | bizcode | raw / bizcode |\n|---|---|---|---|")
+    views = ("PageView",)
+    beside("windows of an hour by country", events, repeat, engine, views, streamed_raw, streamed)
+    beside("pairs by user within 10 minutes", events, repeat, engine, (*views * 9, "Buy"), joined_raw, joined)
+
+
+def beside(
+    title: str,
+    events: int,
+    repeat: int,
+    engine: str,
+    names: Sequence[str],
+    raw: Callable[..., int],
+    ours: Callable[..., int],
+) -> None:
+    """A line of the table."""
     with tempfile.TemporaryDirectory(prefix="bizcode-bench-") as place:
         directory = Path(place) / "acme"
-        clock = ordered(directory, events)
+        clock = ordered(directory, events, names)
         times: list[tuple[float, float]] = []
+        made = 0
         with Business(directory, clock=clock, worker=False, engine=engine) as biz:
             session = biz.store.engine.cluster.streaming()  # type: ignore[attr-defined]
-            files = directory / "segments" / "event" / "PageView"
             for n in range(repeat + 1):
                 started = time.perf_counter()
-                raw = streamed_raw(session, files, Path(place) / f"raw{n}")
+                theirs = raw(session, directory / "segments" / "event", Path(place) / f"raw{n}")
                 between = time.perf_counter()
-                ours = streamed(biz, f"hourly{n}")
+                made = ours(biz, f"hourly{n}")
                 times.append((between - started, time.perf_counter() - between))
-                assert ours >= raw > 0, (ours, raw)
+                assert made >= theirs > 0, (made, theirs)
         one, other = (statistics.median(column) for column in zip(*times[1:], strict=True))
-        print(f"{events:,} events through windows, {engine}; seconds, median of {repeat}\n")
-        print("| | raw Structured Streaming | bizcode | raw / bizcode |\n|---|---|---|---|")
-        print(
-            f"| windows of an hour by country, {ours:,} results | {one:.2f} | {other:.2f} | {one / other:.2f} |"
-        )
+        print(f"| {title}, {made:,} results | {one:.2f} | {other:.2f} | {one / other:.2f} |", flush=True)
 
 
 def main() -> None:

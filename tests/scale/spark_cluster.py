@@ -20,7 +20,7 @@ DEFAULTS = """
 spark.driver.host 127.0.0.1
 spark.driver.bindAddress 127.0.0.1
 spark.executor.memory 512m
-spark.sql.shuffle.partitions 4
+spark.sql.shuffle.partitions 2
 spark.ui.enabled false
 spark.driver.extraJavaOptions -XX:TieredStopAtLevel=1
 spark.executor.extraJavaOptions -XX:TieredStopAtLevel=1

@@ -145,7 +145,7 @@ PROGRAM = """
 import os, signal, sys
 from bizcode import Business, ManualClock
 from bizcode.engine.spark.streaming import Streaming
-from bizcode.stream.distributed import Distributed
+from bizcode.stream.distributed_windows import DistributedWindows
 
 place, engine, point, part = sys.argv[1], sys.argv[2] or None, sys.argv[3], int(sys.argv[4])
 
@@ -172,7 +172,7 @@ with Business(place, clock=clock, worker=False, engine=engine) as biz:
         biz.store.segments.seal()
     batches = []
     if point == "in the midst of a batch, before our commit":
-        after(Distributed, "_commit")
+        after(DistributedWindows, "_commit")
     elif point in ("between our commit and Spark's", "after the records, before their windows"):
         settle = Streaming.settle
         def dying(self, take):
@@ -200,9 +200,12 @@ KILLED = (
 )
 
 
-def told(place: Path, engine: str, point: str, part: int, env: dict[str, str]) -> tuple[int, str, str]:
+def told(
+    place: Path, engine: str, point: str, part: int, env: dict[str, str], program: str = PROGRAM
+) -> tuple[int, str, str]:
+    """A process of its own: how it ended, what it said and complained of."""
     found = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(place), engine, point, str(part)],
+        [sys.executable, "-c", program, str(place), engine, point, str(part)],
         env={**os.environ, **env, "PYTHONPATH": str(Path(bizcode.__file__).parents[1])},
         capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
@@ -252,10 +255,6 @@ def windows(stream: Any) -> Any:
         (lambda b, s: windows(s.buffer(3)).aggregate(n=b.count()), r"buffer\(\) comes before"),
         (lambda b, s: windows(s).aggregate(n=b.count()).buffer(3), r"buffer\('drop_oldest'\)"),
         (lambda b, s: s.filter(n=1), "no aggregate"),
-        (
-            lambda b, s: s.key_by("n").join(s.key_by("n")).within("1h").on(lambda one, other: {}),
-            "a join keeps elements for a Python function",
-        ),
     ],
 )  # fmt: skip
 def test_what_spark_cannot_be_given_is_refused_by_its_name_and_runs_inside_if_told_so(business, make, said):

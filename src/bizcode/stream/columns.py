@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..consume import Pattern
     from .pipeline import Pipeline
 
-__all__ = ["Columnar", "Columns", "columnar", "read"]
+__all__ = ["Beginning", "Columnar", "Columns", "beginning", "columnar", "columns_of", "read"]
 
 _NUMBERS = frozenset(("sum", "avg", "percentile", "stddev"))
 
@@ -84,36 +84,58 @@ class Columns:
     values: list[Values | None]
 
 
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """The first steps of a pipeline as far as they are filters and one key of fields: `steps` many."""
+
+    steps: int
+    before: Condition
+    after: Condition
+    keys: tuple[Field, ...]
+    names: tuple[str, ...]
+
+
+def beginning(pipeline: Pipeline) -> Beginning:
+    """How a pipeline begins without Python. Its source has one kind of records."""
+    measured = MEASURE in pipeline.source.pattern.kinds
+    before: list[Condition] = []
+    after: list[Condition] = []
+    key: KeyBy | None = None
+    steps = 0
+    for step in pipeline.steps:
+        if isinstance(step, Filter) and predicates.split(step.condition)[1] is None:
+            (before if key is None else after).append(step.condition)
+        elif isinstance(step, KeyBy) and key is None and all(isinstance(part, str) for part in step.parts):
+            key = step
+        else:
+            break
+        steps += 1
+    keys = () if key is None else tuple(_field(key_field(part), measured) for part in key.parts)
+    return Beginning(steps, And(tuple(before)), And(tuple(after)), keys, () if key is None else key.names)
+
+
 def columnar(pipeline: Pipeline, several: bool = False) -> Columnar | None:
     """How a pipeline begins, None if that needs Python for each element. `several`: other windows may follow."""
     from .steps import Join, Reduce
 
     if isinstance(pipeline.source, Join) or len(pipeline.source.pattern.kinds) != 1:
         return None
-    measured = MEASURE in pipeline.source.pattern.kinds
-    before: list[Condition] = []
-    after: list[Condition] = []
-    key: KeyBy | None = None
-    for n, step in enumerate(pipeline.steps):
-        if isinstance(step, Filter):
-            if predicates.split(step.condition)[1] is not None:
-                return None
-            (before if key is None else after).append(step.condition)
-        elif isinstance(step, KeyBy):
-            if key is not None or not all(isinstance(part, str) for part in step.parts):
-                return None
-            key = step
-        elif isinstance(step, Aggregate):
-            others = not several and any(isinstance(s, (Aggregate, Reduce)) for s in pipeline.steps[n + 1 :])
-            values = _values(step, measured)
-            if step.window is None or others or values is None or not _fits(step):
-                return None
-            keys = () if key is None else tuple(_field(key_field(part), measured) for part in key.parts)
-            names = () if key is None else key.names
-            return Columnar(n, And(tuple(before)), And(tuple(after)), keys, names, step, values)
-        else:
-            return None
-    return None
+    begin = beginning(pipeline)
+    step, rest = next(iter(pipeline.steps[begin.steps :]), None), pipeline.steps[begin.steps + 1 :]
+    if not isinstance(step, Aggregate) or step.window is None:
+        return None
+    values = _values(step, MEASURE in pipeline.source.pattern.kinds)
+    others = not several and any(isinstance(other, (Aggregate, Reduce)) for other in rest)
+    if others or values is None or not _fits(step):
+        return None
+    return Columnar(begin.steps, begin.before, begin.after, begin.keys, begin.names, step, values)
+
+
+def columns_of(plan: Columnar | Beginning) -> dict[str, Column]:
+    """What each record gives: "p", "t", "f" and "g" (it passes the filters before the key, and behind it), the key."""
+    columns = {"p": Column("position"), "t": Column("timestamp")}
+    columns |= {"f": Column("flag", condition=plan.before), "g": Column("flag", condition=plan.after)}
+    return columns | {f"k{n}": Column("key", field) for n, field in enumerate(plan.keys)}
 
 
 def _fits(step: Aggregate) -> bool:
@@ -155,10 +177,7 @@ def read(
 
     if live and _retractions(session, pattern, after, until):
         return None
-    columns = {"p": Column("position"), "t": Column("timestamp")}
-    columns |= {"f": Column("flag", condition=plan.before), "g": Column("flag", condition=plan.after)}
-    for n, field in enumerate(plan.keys):
-        columns[f"k{n}"] = Column("key", field)
+    columns = columns_of(plan)
     for n, value in enumerate(plan.values):
         if value is not None:
             columns[f"v{n}"] = Column(value[0], value[1])

@@ -1,4 +1,4 @@
-"""Which pipelines Spark can keep the windows of, and what is said of the others."""
+"""Which pipelines Spark can keep the windows or the join of, and what is said of the others."""
 
 from __future__ import annotations
 
@@ -8,20 +8,23 @@ from urllib.parse import unquote, urlsplit
 
 from ..errors import InvalidQuery, StorageError
 from ..plan import predicates
-from .columns import Columnar, columnar
-from .steps import Aggregate, Buffer, Filter, Join, KeyBy
+from .columns import Beginning, Columnar, beginning, columnar
+from .steps import Aggregate, Buffer, Filter, Join, KeyBy, Reduce
 from .windows import DAY
 
 if TYPE_CHECKING:
     from ..store import Store
     from .pipeline import Pipeline
 
-__all__ = ["compiled", "on_spark"]
+__all__ = ["Compiled", "compiled", "on_spark"]
+
+Compiled = Columnar | tuple[Beginning, Beginning]
+"""The first windows, or how both sides of a join begin."""
 
 _INSIDE = 'or run it inside: .start(engine="embedded")'
 
 
-def on_spark(pipeline: Pipeline, engine: str | None) -> tuple[Columnar, Path, Any] | None:
+def on_spark(pipeline: Pipeline, engine: str | None) -> tuple[Compiled, Path, Any] | None:
     """What a pipeline needs to run on Spark: the part that Spark runs, a place for checkpoints, and a session of
     Spark's. None where it runs inside.
 
@@ -65,20 +68,22 @@ def _checkpoints(store: Store, session: Any) -> Path:
     return place.directory / "streams"
 
 
-def compiled(pipeline: Pipeline) -> Columnar:
-    """The part that Spark runs: from the source to the first windows' results. What comes after, which is little,
-    runs where the stream was started.
+def compiled(pipeline: Pipeline) -> Compiled:
+    """The part that Spark runs: from the source to the first windows' results, or to the pairs of a join. What comes
+    after, which is little, runs where the stream was started.
 
     Raises:
         InvalidQuery: a step that Spark can't be given, by name, and what would be right.
     """
-    if isinstance(pipeline.source, Join):
-        raise _refused("a join keeps elements for a Python function", "join the streams' windows by a view")
-    if len(pipeline.source.pattern.kinds) != 1:
-        raise _refused(
-            f"the source {pipeline.source.text} mixes tracked events, samples and entities' events",
-            "name one of them",
-        )
+    made = _joined(pipeline, pipeline.source) if isinstance(pipeline.source, Join) else _windows(pipeline)
+    for other in pipeline.steps:
+        if isinstance(other, Buffer) and other.overflow != "block":
+            raise _refused(f"buffer({other.overflow!r}) drops elements as they come", "leave it out")
+    return made
+
+
+def _windows(pipeline: Pipeline) -> Columnar:
+    _check_source(pipeline)
     if not any(isinstance(step, Aggregate) for step in pipeline.steps):
         raise _refused(
             "it has no aggregate() over windows, and single records need no cluster", "give it one"
@@ -87,10 +92,7 @@ def compiled(pipeline: Pipeline) -> Columnar:
         if isinstance(step, Aggregate):
             _check_windows(pipeline, step)
             break
-        _check_before(step)
-    for other in pipeline.steps:
-        if isinstance(other, Buffer) and other.overflow != "block":
-            raise _refused(f"buffer({other.overflow!r}) drops elements as they come", "leave it out")
+        _check_before(step, "windows", "aggregate()")
     plan = columnar(pipeline, several=True)
     if plan is None:
         raise _refused(
@@ -100,7 +102,47 @@ def compiled(pipeline: Pipeline) -> Columnar:
     return plan
 
 
-def _check_before(step: object) -> None:
+def _joined(pipeline: Pipeline, join: Join) -> tuple[Beginning, Beginning]:
+    if join.kind == "group":
+        raise _refused(
+            "co_group() gives a cluster whole, and Spark gives pairs as they are found", "take left_join()"
+        )
+    if join.kind == "left" and pipeline.effective.lateness:
+        raise _refused(
+            "lateness() takes back what left_join() gave of an element alone, and Spark gives that once",
+            "use out_of_order(), or join()",
+        )
+    found = []
+    for side, text in ((join.left, "left"), (join.right, "right")):
+        if isinstance(side.source, Join):
+            raise _refused(
+                f"the {text} side of its join is a join",
+                "give that a sink, .to.track.Paired, and join what it gives",
+            )
+        _check_source(side)
+        for step in side.steps:
+            if isinstance(step, (Aggregate, Reduce)):
+                raise _refused(
+                    f"the {text} side of its join has {type(step).__name__.lower()}()",
+                    "give that a sink, .to.track.Hourly, and join what it gives",
+                )
+            _check_before(step, "join", "on()")
+        begin = beginning(side)
+        if begin.steps < len(side.steps):
+            raise _refused(f"the {text} side of its join has two key_by()", "leave the first one out")
+        found.append(begin)
+    return found[0], found[1]
+
+
+def _check_source(pipeline: Pipeline) -> None:
+    if len(pipeline.source.pattern.kinds) != 1:
+        raise _refused(
+            f"the source {pipeline.source.text} mixes tracked events, samples and entities' events",
+            "name one of them",
+        )
+
+
+def _check_before(step: object, what: str, behind: str) -> None:
     if isinstance(step, Filter):
         if predicates.split(step.condition)[1] is not None:
             raise _refused("filter() has a Python function", "write it with `this` or as properties")
@@ -109,7 +151,7 @@ def _check_before(step: object) -> None:
             raise _refused("key_by() has a Python function", "name fields")
     else:
         name = {"FlatMap": "flat_map", "Sink": "to"}.get(type(step).__name__, type(step).__name__.lower())
-        raise _refused(f"{name}() comes before the windows and runs in Python", "put it behind aggregate()")
+        raise _refused(f"{name}() comes before the {what} and runs in Python", f"put it behind {behind}")
 
 
 def _check_windows(pipeline: Pipeline, step: Aggregate) -> None:

@@ -250,7 +250,7 @@ class Pipeline(Awaited):
             reset: begin anew, also where another pipeline has run under the name. The result of a window takes
                 the place of that window's former one in track and measure.
             since: "start" or an instant to begin earlier.
-            engine: "spark" has Spark keep the windows, "embedded" keeps them in this process; None: as the
+            engine: "spark" has Spark keep the windows, or both sides of a join, "embedded" keeps them in this process; None: as the
                 business was opened.
         Raises:
             InvalidQuery: no name, a sink that can't work, or a step that Spark can't be given. AlreadyExists:
@@ -267,7 +267,7 @@ class Pipeline(Awaited):
             kind = "embedded" if spark is None else "spark"
             if before.get("engine", "embedded") != kind and known is not None and not reset:
                 raise AlreadyExists(
-                    f"the windows of the stream {name!r} are kept by the engine {before.get('engine', 'embedded')!r}, "
+                    f"the state of the stream {name!r} is kept by the engine {before.get('engine', 'embedded')!r}, "
                     f"not {kind!r}: name it by start(engine=...), or begin anew by start(reset=True)"
                 )
             if known is not None and known != text and not reset:

@@ -12,34 +12,39 @@ from ..consume import Consumer, Consumers
 from ..consume.consumer import RANGE
 from ..record import Stored
 from ..unit import UnitOfWork
-from .columns import Columnar, columnar
+from .columns import columnar
 from .element import Element
 from .runtime import Runtime, pattern_of
 from .vectorised import Vectorised
 
 if TYPE_CHECKING:
     from ..store import Store
+    from .compiled import Compiled
     from .pipeline import Pipeline
 
 __all__ = ["distribute", "follow", "halt", "over_history"]
 
 
 def distribute(
-    pipeline: Pipeline, name: str, since: Any, plan: Columnar, place: Path, session: Any
+    pipeline: Pipeline, name: str, since: Any, plan: Compiled, place: Path, session: Any
 ) -> Consumer:
-    """As `follow`, durably, with Spark to keep the windows.
+    """As `follow`, durably, with Spark to keep the windows, or both sides of the join.
 
     Args:
         place: a directory that the driver and the workers see.
         session: Spark's.
     """
-    from .distributed import Distributed
+    from .distributed_joins import DistributedJoin
+    from .distributed_windows import DistributedWindows
 
     full = f"stream:{name}"
     known = pipeline.store.log.get("define:stream", name)
     generation = 0 if known is None else orjson.loads(known).get("generation", 0)
     runtime = Runtime(pipeline, name, generation=generation)
-    made = Distributed(full, runtime, plan, place, session)
+    if isinstance(plan, tuple):
+        made = DistributedJoin(full, runtime, plan, place, session)
+    else:
+        made = DistributedWindows(full, runtime, plan, place, session)
     consumers = pipeline.store.consumers
 
     def prepare(consumer: Consumer) -> None:

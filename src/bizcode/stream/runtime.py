@@ -28,7 +28,7 @@ from .windowed import Windowed
 if TYPE_CHECKING:
     from .pipeline import Pipeline
 
-__all__ = ["Runtime", "pattern_of"]
+__all__ = ["NEVER", "Runtime", "pattern_of"]
 
 NEVER = -(2**62)
 _KEPT = ("track", "measure", "view")
@@ -92,15 +92,16 @@ class Runtime:
         self.sinks = Sinks(pipeline, name, generation) if sinks else None
         self._written = _written(pipeline) if sinks else []
         self._run = [self._compiled(step, n) for n, step in enumerate(pipeline.steps)]
-        self._sides: list[Runtime] = []
+        self.sides: list[Runtime] = []
+        """Of a join: its two."""
         self._joined: Joined | None = None
         if isinstance(pipeline.source, Join):
             join = pipeline.source
             scoped = Scoped(self.state, f"{prefix}join:")
-            self._joined = Joined(join, scoped, self._paired, self.options.lateness)
+            self._joined = Joined(join, scoped, self.paired, self.options.lateness)
             for side, inner in enumerate((join.left, join.right)):
                 source = replace(inner, options=of_side(pipeline.options, inner.options))
-                self._sides.append(
+                self.sides.append(
                     Runtime(source, None, self._side(side), False, f"{prefix}side{side}:", self)
                 )
         self.state.loader(self._load)
@@ -138,8 +139,8 @@ class Runtime:
 
     @property
     def watermark(self) -> int:
-        if self._sides:
-            return min(side.watermark for side in self._sides)
+        if self.sides:
+            return min(side.watermark for side in self.sides)
         return self._mark
 
     def seen(self, time: int, earliest: int | None = None, arrived: int | None = None) -> None:
@@ -165,10 +166,10 @@ class Runtime:
 
     def idle(self, now: int) -> None:
         """A source with nothing new for so long: its watermark follows the clock."""
-        for side in self._sides:
+        for side in self.sides:
             side.idle(now)
         last = self._last()
-        if self._sides or last is None:
+        if self.sides or last is None:
             return
         options = self.options
         if now - last >= options.idle and now - options.out_of_order > self._mark:
@@ -183,7 +184,7 @@ class Runtime:
     def advance(self, watermark: int | None = None) -> None:
         """Fire what the watermark has passed. A stage is moved on only when the former one has fired, whose
         results are in time for it."""
-        for side in self._sides:
+        for side in self.sides:
             side.advance(watermark)
         at = self.watermark if watermark is None else watermark
         if self._joined is not None:
@@ -200,13 +201,13 @@ class Runtime:
         ends = [op.next_end() for op in [*self.operators.values(), *([self._joined] if self._joined else [])]]
         known = [end for end in ends if end is not None]
         mine = self.reaches(min(known)) if known else None
-        found = [mine, *(side.due() for side in self._sides)]
+        found = [mine, *(side.due() for side in self.sides)]
         return min((due for due in found if due is not None), default=None)
 
     def reaches(self, watermark: int) -> int | None:
         """When the watermark will be there at the latest, by the clock; None if never."""
-        if self._sides:
-            found = [side.reaches(watermark) for side in self._sides]
+        if self.sides:
+            found = [side.reaches(watermark) for side in self.sides]
             return None if None in found else max(at for at in found if at is not None)
         if self._mark >= watermark:
             return NEVER
@@ -222,9 +223,9 @@ class Runtime:
         if row.kind == SYSTEM:
             self.retract(orjson.loads(row.data)["position"], row.position)
             return
-        for side in self._sides:
+        for side in self.sides:
             side.take(row)
-        if self._sides or not self.pipeline.source.pattern.wants(row):
+        if self.sides or not self.pipeline.source.pattern.wants(row):
             return
         self.flow(self.element(row), 0)
         self.seen(row.time, arrived=self.store.writer.arrivals.get((row.kind, row.name)))
@@ -241,11 +242,11 @@ class Runtime:
         Args:
             at: the position of the retraction; what came later is not in the windows yet.
         """
-        if self._sides:
+        if self.sides:
             row = self.store.stored_at(position)
             if row is None or not any(pattern.wants(row) for pattern in _patterns(self.pipeline)):
                 return
-        for side in self._sides:
+        for side in self.sides:
             side.retract(position, at)
         for waiting in self._buffers.values():
             waiting.retract(position)
@@ -333,7 +334,8 @@ class Runtime:
                 if self.pause is not None and not self.pause(wait):
                     raise Stopped from error
 
-    def _paired(self, function: Callable[..., Any] | None, given: tuple[Any, ...], element: Element) -> Any:
+    def paired(self, function: Callable[..., Any] | None, given: tuple[Any, ...], element: Element) -> Any:
+        """What a join's function makes of a pair, with retries; None if it failed for good."""
         if function is None:
             return given
         return self.attempt(lambda: call(function, *given), element, Trial("join", 0))
@@ -344,7 +346,7 @@ class Runtime:
 
     def part(self, prefix: str) -> Runtime | None:
         """This pipeline, or the side of a join with that prefix."""
-        found = (side.part(prefix) for side in self._sides)
+        found = (side.part(prefix) for side in self.sides)
         return self if prefix == self.prefix else next((part for part in found if part is not None), None)
 
     def again(self, element: Element, trial: Trial) -> None:
@@ -357,7 +359,7 @@ class Runtime:
             for result in self.operators[trial.stage].again(trial.window):
                 self.flow(result, trial.stage + 1)
         elif isinstance(self.pipeline.source, Join):
-            value = self._paired(self.pipeline.source.function, element.value, element)
+            value = self.paired(self.pipeline.source.function, element.value, element)
             if value is not None:
                 self.flow(element.with_value(value), 0)
 
@@ -417,7 +419,7 @@ class Runtime:
 
     def _held(self) -> list[Waiting]:
         mine = [waiting for waiting in self._buffers.values() if waiting]
-        return mine + [waiting for side in self._sides for waiting in side._held()]
+        return mine + [waiting for side in self.sides for waiting in side._held()]
 
     def _behind(self, position: int) -> bool:
         """Whether more comes after a position that was there when the first that waits came."""
@@ -433,7 +435,7 @@ class Runtime:
         )
 
     def _release(self) -> None:
-        for side in self._sides:
+        for side in self.sides:
             side._release()
         for n, waiting in self._buffers.items():
             for element in waiting.release():
@@ -448,4 +450,4 @@ class Runtime:
     def open(self) -> int:
         """How many windows and joins are open."""
         found = sum(operator.open() for operator in self.operators.values())
-        return found + (self._joined.open() if self._joined else 0) + sum(side.open() for side in self._sides)
+        return found + (self._joined.open() if self._joined else 0) + sum(side.open() for side in self.sides)

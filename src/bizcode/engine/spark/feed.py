@@ -2,7 +2,7 @@
 the workers, which therefore needs bizcode too.
 
 A range is a file below the query's checkpoint, numbered: which files to read how, the rows that no file has, and the
-watermark after it. Spark's offset is the number of the last range. A worker reads a sealed file where it lies, by the
+watermark after it; of a join for each side. Spark's offset is the number of the last range. A worker reads a sealed file where it lies, by the
 statement that the embedded engine would run.
 """
 
@@ -23,6 +23,7 @@ from pyspark.sql.datasource import (  # pyright: ignore[reportMissingImports]
 )
 
 from ...plan.sql import literal
+from .axis import Reach, Spans
 from .files import at_hand
 
 __all__ = [
@@ -32,7 +33,6 @@ __all__ = [
     "Rows",
     "Shape",
     "Tick",
-    "axis",
     "canonical",
     "read_range",
     "write_range",
@@ -41,18 +41,12 @@ __all__ = [
 FORMAT = "bizcode_log"
 BATCH = 10_000
 CHUNK = 200_000
-NO_WINDOW = 2**61
+NO_WINDOW = 2**63 - 1
 """A watermark that no window's end is after."""
-_EPOCH = 62_135_596_800_000_000
 _TYPES = {"number": "id", "order": "ids", "text": "s"}
 _ARROW = {"i": pa.int64(), "d": pa.float64(), "s": pa.string()}
 _SQL = {"i": "BIGINT", "d": "DOUBLE", "s": "STRING"}
 _TIME = pa.timestamp("us", "UTC")
-
-
-def axis(us: int) -> int:
-    """An instant on the axis of Spark's watermark, which can't be below zero: microseconds since the year 1."""
-    return max(0, us + _EPOCH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,25 +80,6 @@ class Shape:
 
 
 @dataclass(frozen=True, slots=True)
-class Spans:
-    """How a time falls into a span: so long ones side by side, or between edges."""
-
-    size: int
-    edges: tuple[int, ...] = ()
-
-    def of(self, times: Any) -> tuple[Any, Any]:
-        """Start and end of each time's span."""
-        import numpy
-
-        if not self.edges:
-            starts = times - times % self.size
-            return starts, starts + self.size
-        bounds = numpy.array(self.edges)
-        at = numpy.searchsorted(bounds, times, side="right") - 1
-        return bounds[at], bounds[at + 1]
-
-
-@dataclass(frozen=True, slots=True)
 class Piece:
     """Rows of sealed files: a statement of DuckDB that yields "p", "t", "f", "g", keys and values."""
 
@@ -113,7 +88,7 @@ class Piece:
     files: Mapping[str, tuple[str, ...]]
     """The paths in the statement, and where each can be had from if it isn't there."""
     readings: Mapping[str, str]
-    spans: Spans
+    spans: Spans | Reach
     met: tuple[Any, Any]
     """Positions of rows that came behind a watermark that matters, in order, and that watermark."""
     mark: int
@@ -151,19 +126,24 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """The watermark after a range: a row for which there is no window. It has no nulls, which Spark would look for and
-    leave out before it has seen the mark."""
+    """The watermark after a range, on Spark's axis: a row for which there is no window. It has no nulls, which Spark
+    would look for and leave out before it has seen the mark."""
 
-    mark: int
+    at: int
 
     def tables(self, shape: Shape) -> Iterator[Any]:
         schema = shape.arrow()
-        fixed = [pa.array([axis(self.mark)]).cast(_TIME), *(pa.array([n]) for n in (0, 0, NO_WINDOW, 0, 0))]
+        fixed = [pa.array([self.at]).cast(_TIME), *(pa.array([n]) for n in (0, 0, NO_WINDOW, 0, 0))]
         yield pa.table([*fixed, *(pa.nulls(1, field.type) for field in list(schema)[6:])], schema=schema)
 
 
 def canonical(
-    table: Any, shape: Shape, readings: Mapping[str, str], spans: Spans, met: tuple[Any, Any], mark: int
+    table: Any,
+    shape: Shape,
+    readings: Mapping[str, str],
+    spans: Spans | Reach,
+    met: tuple[Any, Any],
+    mark: int,
 ) -> Any:
     """Rows as the stream takes them, whatever the columns are that they were read from: those that pass, equal
     keys as equal texts."""
@@ -175,11 +155,12 @@ def canonical(
     marks = numpy.full(len(times), -(2**62))
     behind, theirs = met
     if len(behind) and len(times):
-        at = numpy.minimum(numpy.searchsorted(behind, positions), len(behind) - 1)
-        hit = behind[at] == positions
-        marks[hit] = theirs[at[hit]]
-    base = axis(mark) - axis(0)
-    fixed = [pa.array(numpy.full(len(times), axis(mark))).cast(_TIME)]
+        place = numpy.minimum(numpy.searchsorted(behind, positions), len(behind) - 1)
+        hit = behind[place] == positions
+        marks[hit] = theirs[place[hit]]
+    at = spans.axis(mark)
+    base = at - spans.axis(0)
+    fixed = [pa.array(numpy.full(len(times), at)).cast(_TIME)]
     fixed += [pa.array(column) for column in (positions, times, marks, starts - base, ends - base)]
     columns = [_texts(table[f"k{n}"], readings[f"k{n}"], True) for n in range(shape.keys)]
     for n, kind in enumerate(shape.values):
@@ -232,15 +213,15 @@ def _taken(encoded: Any, values: Sequence[Any], type: Any) -> Any:
 # ranges
 
 
-def write_range(directory: Path, number: int, about: Any, parts: Sequence[Any]) -> None:
-    """Put a range where the reader finds it, whole; `about` is for the one who writes it."""
+def write_range(directory: Path, number: int, about: Any, parts: Sequence[Sequence[Any]]) -> None:
+    """Put a range where the reader finds it, whole: the parts of each side. `about` is for the one who writes it."""
     path = directory / str(number)
     temporary = path.with_suffix(".part")
-    temporary.write_bytes(pickle.dumps((about, list(parts))))
+    temporary.write_bytes(pickle.dumps((about, [list(side) for side in parts])))
     temporary.replace(path)
 
 
-def read_range(directory: Path, number: int) -> tuple[Any, list[Any]]:
+def read_range(directory: Path, number: int) -> tuple[Any, list[list[Any]]]:
     """What `write_range` put there."""
     return pickle.loads((directory / str(number)).read_bytes())
 
@@ -251,9 +232,10 @@ class _Part(InputPartition):
 
 
 class _Reader(DataSourceStreamReader):
-    def __init__(self, directory: str, shape: Shape) -> None:
+    def __init__(self, directory: str, shape: Shape, side: int) -> None:
         self._directory = Path(directory)
         self._shape = shape
+        self._side = side
 
     def initialOffset(self) -> dict[str, int]:
         return {"range": 0}
@@ -266,7 +248,7 @@ class _Reader(DataSourceStreamReader):
         return [
             _Part(part)
             for number in range(start["range"] + 1, end["range"] + 1)
-            for part in read_range(self._directory, number)[1]
+            for part in read_range(self._directory, number)[1][self._side]
         ]
 
     def read(self, partition: Any) -> Iterator[Any]:
@@ -280,7 +262,8 @@ class _Reader(DataSourceStreamReader):
 
 
 class Feed(DataSource):
-    """The source, by its name in Spark. Options: `directory` of the ranges, `keys` and `values` of the shape."""
+    """The source, by its name in Spark. Options: `directory` of the ranges, `keys` and `values` of the shape, and which
+    `side` of a join it is."""
 
     @classmethod
     def name(cls) -> str:
@@ -294,4 +277,4 @@ class Feed(DataSource):
         return self._shape().ddl()
 
     def streamReader(self, schema: Any) -> Any:
-        return _Reader(self.options["directory"], self._shape())
+        return _Reader(self.options["directory"], self._shape(), int(self.options["side"]))

@@ -16,7 +16,8 @@ from ...plan.sql import Parameters
 from ...segments import Segment
 from ..engine import Engine, Session
 from ..relation import Column
-from .feed import Piece, Rows, Shape, Spans, canonical
+from .axis import Reach, Spans
+from .feed import Piece, Rows, Shape, canonical
 
 __all__ = ["Cut", "reading", "times"]
 
@@ -74,7 +75,7 @@ class Cut:
 
     shape: Shape
     columns: Mapping[str, Column]
-    spans: Spans
+    spans: Spans | Reach
     met: tuple[Any, Any]
     mark: int
 
