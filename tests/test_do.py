@@ -74,6 +74,17 @@ def test_events_read_inside_are_filtered_as_outside(biz):
         assert biz.Order("o1").state(version=3).run() == {"status": "c"}
 
 
+def test_a_function_as_a_filter_is_asked_of_all_that_the_block_sees(biz):
+    biz.track.A(user_id="u1", n=1)
+    biz.track.A(user_id="u2", n=2)
+    with biz.do():
+        biz.track.A(user_id="u3", n=3)
+        biz.track.B(user_id="u3", n=4)
+        assert biz.track.A.where(lambda e: e.n > 1).count().by("user").run() == {"u2": 1, "u3": 1}
+        funnel = biz.track.funnel([biz.step("A").where(lambda e: e.n > 1), "B"])
+        assert [step.count for step in funnel.run()] == [2, 1]
+
+
 def test_a_nested_one_joins(biz, other):
     with biz.do():
         biz.track.A()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import threading
+from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
@@ -258,10 +259,13 @@ class Session:
         """A temporary table of the positions of the records that a Python condition lets through."""
         table = f"passing_{next(self._tables)}"
         self.cursor.execute(f"CREATE OR REPLACE TEMP TABLE {table} (position BIGINT)")
+        # Noted until the end, because in a unit the records are read by this cursor too.
+        found = array("q")
         for batch in rows.records(self, select, newest_first=False, span=span):
-            found = [record._position for record in batch if python.matches(record)]
-            if found:
-                self.cursor.execute(f"INSERT INTO {table} SELECT unnest($1::BIGINT[])", [found])
+            found.extend(record._position for record in batch if python.matches(record))
+        for at in range(0, len(found), rows.CHUNK):
+            positions = found[at : at + rows.CHUNK].tolist()
+            self.cursor.execute(f"INSERT INTO {table} SELECT unnest($1::BIGINT[])", [positions])
         return table
 
     def whole_milliseconds(self, names: tuple[str, ...] | None) -> bool:
