@@ -127,3 +127,57 @@ def test_the_entity_is_a_key_of_ranges_too(monkeypatch, seal):
         rows = stream.run().run()
     assert [(e.key, e.n) for e in found] == [("o1", 2), ("o2", 1)]
     assert [(e.key, e.n) for e in rows] == [("o1", 2), ("o2", 1)]
+
+
+OWN = {
+    "key user": lambda biz, s: s.key_by("user"),
+    "key event and k": lambda biz, s: s.key_by("event", "k"),
+    "key position": lambda biz, s: s.key_by("position"),
+    "key id": lambda biz, s: s.key_by("id"),
+    "key timestamp": lambda biz, s: s.key_by("timestamp"),
+    "user": lambda biz, s: s.filter(user="u1"),
+    "own user": lambda biz, s: s.filter(this.user == "u1"),
+    "position": lambda biz, s: s.filter(position__gt=2),
+}
+
+
+@pytest.mark.parametrize("form", OWN)
+@pytest.mark.parametrize("named", [False, True], ids=["", "some have such a property"])
+@pytest.mark.parametrize("seal", [False, True])
+def test_what_a_record_has_of_its_own_is_the_same_by_range(monkeypatch, form, named, seal):
+    def asked(at_least):
+        monkeypatch.setattr(consuming, "RANGE_FROM", at_least)
+        found = []
+        with Business(":memory:", clock=ManualClock(START + timedelta(days=1)), worker=False) as biz:
+            stream = (
+                OWN[form](biz, biz.stream.track.Tick)
+                .window.tumbling("1h")
+                .aggregate(
+                    n=biz.count(),
+                    users=biz.distinct("user"),
+                    written=biz.distinct(this.user),
+                    first=biz.first("user"),
+                    name=biz.last("event"),
+                    high=biz.max("position"),
+                    places=biz.sum("position"),
+                )
+            )
+            for n, user in enumerate(("anon", "u1", None, "anon", "u1")):
+                data = {
+                    "k": n % 2,
+                    **({"user": (1, None, "anon")[n % 3], "event": "x"} if named and n > 2 else {}),
+                }
+                biz.track.Tick(data, user=user, id=f"id{n}", at=START + timedelta(minutes=n))
+                if n == 1:
+                    biz.identify("anon", "u1")
+            if seal:
+                biz.store.segments.seal()
+            stream.to(lambda e: found.append(dict(e))).named("s").start(since="start")
+            biz.drain()
+            biz.clock.advance("2h")
+            biz.drain()
+            return found, [dict(row) for row in stream.run().run()]
+
+    one, many = asked(10**9), asked(1)
+    assert text(one[0]) == text(many[0]) == text(many[1]) == text(one[1])
+    assert one[0]

@@ -21,6 +21,7 @@ __all__ = ["VALUE", "Column", "Relation", "Source", "build", "key_column", "sour
 VALUE = Field(("\0value",))
 """The number of a measurement, read like a property."""
 
+_OWNED = ("entity", "version", "user", "id", "type", "position")
 _TAIL_VALUE = {"int": "value_int", "double": "value"}
 
 
@@ -30,8 +31,8 @@ class Column:
 
     kind: "position", "timestamp", "user" (merged; with name "raw" as it was written), "name",
     "number" (BIGINT if only integers occur, else
-    DOUBLE), "key" (typed if one type occurs, else JSON text; NULL if missing or null), "text", "flag"
-    (BOOLEAN of a condition), "experiment" (the variant), "exists", "named" (BOOLEAN: it was given an id).
+    DOUBLE), "key" (typed if one type occurs, else JSON text; NULL if missing or null), "plain" (the same, and the
+    record's own attribute of that name where it has no such property), "text", "flag" (BOOLEAN of a condition), "experiment" (the variant), "exists", "named" (BOOLEAN: it was given an id).
     """
 
     kind: str
@@ -244,7 +245,9 @@ def build(
     Conditions that need Python are the session's business: `select.where` must be free of them."""
     needed = paths(select.where, columns.values())
     split = _reads_name(select.where) or any(
-        column.kind == "name" or (column.condition is not None and _reads_name(column.condition))
+        column.kind in ("name", "plain")
+        or (column.field is not None and column.field.path == ("type",))
+        or (column.condition is not None and _reads_name(column.condition))
         for column in columns.values()
     )
     found = sources(session, select, needed, split, span)
@@ -312,24 +315,25 @@ def _reads_name(where: Condition) -> bool:
 
 
 def _reading(column: Column, found: list[Source]) -> str:
-    if column.kind not in ("number", "key") or column.field is None:
+    if column.kind not in ("number", "key", "plain") or column.field is None:
         return ""
     if _owned(column):
-        return "int" if column.field.path[0] == "version" else "text"
+        return "int" if column.field.path[0] in ("version", "position") else "text"
     types: set[str] = set()
     for source in found:
         types |= access.types(source.piece, column.field)
     if column.kind == "number":
         return "double" if "double" in types or "int" not in types else "int"
+    if column.kind == "plain":
+        own = "int" if column.field.path == ("position",) else "text"
+        return "mixed" if types else own
     return access.one_type(types)
 
 
 def _owned(column: Column) -> bool:
-    """Whether a key is the entity that a record is about, or its version."""
+    """Whether a key is what a record has of its own, like the entity that it is about."""
     field = column.field
-    return (
-        column.kind == "key" and field is not None and field.own and field.path in (("entity",), ("version",))
-    )
+    return column.kind == "key" and field is not None and field.own and field.path[0] in _OWNED
 
 
 def _type(column: Column, reading: str) -> str:
@@ -371,6 +375,12 @@ def _expression(column: Column, source: Source, reading: str, parameters: Parame
             *(f"({access.absent(piece, first)} AND {piece.exists(p)})" for p in others),
         ]
         return f"({' OR '.join(parts)})"
+    if column.kind == "plain":
+        own = piece.own(column.field.path[0]) or "NULL"
+        if reading != "mixed":
+            return own
+        found = access.mixed(piece, column.field)
+        return f"CASE WHEN {access.absent(piece, column.field.path)} THEN to_json({own}) ELSE {found} END"
     if reading in ("int", "double"):
         return access.number(piece, column.field, reading == "int")
     if reading == "text":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Beginning", "Columnar", "Columns", "beginning", "columnar", "columns_of", "read"]
 
+_OWN = ("user", "event", "id", "position")
 _NUMBERS = frozenset(("sum", "avg", "percentile", "stddev"))
 
 
@@ -39,7 +40,7 @@ class Columnar:
     names: tuple[str, ...]
     step: Aggregate
     values: tuple[tuple[str, Field] | None, ...]
-    """Of each aggregation what it reads: ("number" or "key", field); None for nothing but the time."""
+    """Of each aggregation what it reads: the kind of its column, and the field; None for nothing but the time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +126,8 @@ def columnar(pipeline: Pipeline, several: bool = False) -> Columnar | None:
     if not isinstance(step, Aggregate) or step.window is None:
         return None
     values = _values(step, MEASURE in pipeline.source.pattern.kinds)
+    if any(field.path == ("timestamp",) for field in begin.keys):
+        return None
     others = not several and any(isinstance(other, (Aggregate, Reduce)) for other in rest)
     if others or values is None or not _fits(step):
         return None
@@ -135,7 +138,7 @@ def columns_of(plan: Columnar | Beginning) -> dict[str, Column]:
     """What each record gives: "p", "t", "f" and "g" (it passes the filters before the key, and behind it), the key."""
     columns = {"p": Column("position"), "t": Column("timestamp")}
     columns |= {"f": Column("flag", condition=plan.before), "g": Column("flag", condition=plan.after)}
-    return columns | {f"k{n}": Column("key", field) for n, field in enumerate(plan.keys)}
+    return columns | {f"k{n}": Column(_kind(field), field) for n, field in enumerate(plan.keys)}
 
 
 def _fits(step: Aggregate) -> bool:
@@ -156,9 +159,19 @@ def _values(step: Aggregate, measured: bool) -> tuple[tuple[str, Field] | None, 
         elif made.field is None:
             return None
         else:
-            kind = "number" if made.operation in _NUMBERS else "key"
-            found.append((kind, _field(made.field, measured)))
+            field = _field(made.field, measured)
+            kind = _kind(field)
+            if made.operation in _NUMBERS:
+                if kind == "plain" or field.own:
+                    return None
+                kind = "number"
+            found.append((kind, field))
     return tuple(found)
+
+
+def _kind(field: Field) -> str:
+    """What reads a field as an element does: a property, or what a record has of its own."""
+    return "plain" if not field.own and len(field.path) == 1 and field.path[0] in _OWN else "key"
 
 
 def _field(field: Field, measured: bool) -> Field:
@@ -177,6 +190,8 @@ def read(
 
     if live and _retractions(session, pattern, after, until):
         return None
+    # A stream sees records as they were written: ids that are one by now were two then.
+    session.view = replace(session.view, merged=False)
     columns = columns_of(plan)
     for n, value in enumerate(plan.values):
         if value is not None:

@@ -149,6 +149,8 @@ def _check_before(step: object, what: str, behind: str) -> None:
     elif isinstance(step, KeyBy):
         if not all(isinstance(part, str) for part in step.parts):
             raise _refused("key_by() has a Python function", "name fields")
+        if "timestamp" in step.parts:
+            raise _refused("key_by('timestamp') makes a key of each record", "name another field")
     else:
         name = {"FlatMap": "flat_map", "Sink": "to"}.get(type(step).__name__, type(step).__name__.lower())
         raise _refused(f"{name}() comes before the {what} and runs in Python", f"put it behind {behind}")
