@@ -362,3 +362,46 @@ def test_unordered_steps_that_share_events_count_only_the_first_steps_of_the_ran
     assert [step.count for step in asked.run()] == [1, 1]
     # The only step-1 event of the range is the only one that step 2 could be.
     assert [step.count for step in asked.since("2024-03-01T12:00").run()] == [1, 0]
+
+
+@pytest.mark.parametrize("given", [{"after": "1"}, {"after": 1.0}, {"after": True}, {"before": "C"}])
+def test_an_exclusion_stands_between_steps_by_their_numbers(biz, given):
+    with pytest.raises(InvalidQuery, match="between two steps of 1 to 3"):
+        biz.track.funnel(["A", "B", "C"]).exclude("X", **given)
+
+
+def test_the_step_whose_value_counts_is_kept_when_more_is_split_by(biz):
+    for name, plan in (("A", "free"), ("B", "pro")):
+        biz.track[name](user_id="u", plan=plan, source="ad")
+    funnel = biz.track.funnel(["A", "B"])
+    assert list(funnel.by("plan", attribution=2).by("source").run()) == [("pro", "ad")]
+    assert list(funnel.by("source").by("plan", attribution="last").run()) == [("ad", "pro")]
+    assert list(funnel.by("plan", attribution=2).by("source", attribution="first").run()) == [("free", "ad")]
+
+
+def test_what_a_step_would_ignore_is_refused(biz):
+    for given in (biz.track.A.since("7d"), biz.track.A.until("2024-01-01")):
+        for ask in (
+            lambda given: biz.track.funnel([given, "B"]),
+            lambda given: biz.track.ratio("B", given),
+            lambda given: biz.track.cohort(given, "B"),
+        ):
+            with pytest.raises(InvalidQuery, match="no range of its own"):
+                ask(given)
+    for given in (
+        biz.track.A.count(),
+        biz.track.A.sum("amount"),
+        biz.track.A.events().limit(3),
+        biz.track.A.by("p"),
+    ):
+        with pytest.raises(InvalidQuery, match="a step is an event's name"):
+            biz.track.funnel([given, "B"])
+    maybe = biz.step("A").optional()
+    for ask in (
+        lambda: biz.track.cohort(maybe, "B"),
+        lambda: biz.track.cohort("B", maybe),
+        lambda: biz.track.ratio(maybe, "B"),
+        lambda: biz.track.funnel(["A", "B"]).exclude(maybe),
+    ):
+        with pytest.raises(InvalidQuery, match="only a step of a funnel can be optional"):
+            ask()

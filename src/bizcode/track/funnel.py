@@ -130,17 +130,18 @@ class FunnelQuery(Query[Any]):
         condition = conditions(given, properties, self.store.tz)
         return self._plan(where=And((self.plan.where, condition)))
 
-    def by(self, *dimensions: Any, attribution: Any = "first") -> FunnelQuery:
+    def by(self, *dimensions: Any, attribution: Any = None) -> FunnelQuery:
         """Split by a property's value at step 1 of the counted attempt, or by the time bucket of that step.
 
         Args:
             dimensions: as in `count().by(...)`.
-            attribution: "first" (the value at step 1), "last" (at the last step reached), or a step's
-                number (None for users who don't reach it).
+            attribution: "first" (the value at step 1, the default), "last" (at the last step reached), or a
+                step's number (None for users who don't reach it). It holds for all dimensions.
         """
         if not dimensions:
             raise InvalidQuery("by() takes at least one property or time bucket")
         count = len(self.plan.steps)
+        attribution = self.plan.attribution if attribution is None else attribution
         whole = isinstance(attribution, int) and not isinstance(attribution, bool)
         if attribution not in ("first", "last") and not (whole and 1 <= attribution <= count):
             raise InvalidQuery(
@@ -155,9 +156,10 @@ class FunnelQuery(Query[Any]):
         """An attempt ends before this event if it comes between those steps, counted from 1."""
         count = len(self.plan.steps)
         before = count if before is None else before
-        if not 1 <= after < before <= count:
+        whole = all(isinstance(n, int) and not isinstance(n, bool) for n in (after, before))
+        if not whole or not 1 <= after < before <= count:
             raise InvalidQuery(
-                f"exclude() stands between two steps of 1 to {count}, not after {after} before {before}"
+                f"exclude() stands between two steps of 1 to {count}, not after {after!r} before {before!r}"
             )
         exclusion = Exclusion(step_plan(self.store, event), after, before)
         return self._checked(exclusions=(*self.plan.exclusions, exclusion))
@@ -370,7 +372,7 @@ def funnel(store: Store, steps: Any) -> FunnelQuery:
     """A funnel over steps. Raises InvalidQuery for none, more than 50, or a first or last one that is optional."""
     if isinstance(steps, (str, bytes)) or not hasattr(steps, "__iter__"):
         raise InvalidQuery("funnel() takes a list of steps: names of events or biz.step(name)")
-    plans = tuple(step_plan(store, given) for given in steps)
+    plans = tuple(step_plan(store, given, optional=True) for given in steps)
     if not plans:
         raise InvalidQuery("a funnel needs at least one step")
     if len(plans) > MOST_STEPS:

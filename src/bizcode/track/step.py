@@ -10,6 +10,7 @@ from ..errors import InvalidQuery
 from ..plan.condition import And, Compare, conditions
 from ..plan.fields import Field
 from ..plan.funnel import StepPlan
+from ..query.base import Query
 
 if TYPE_CHECKING:
     from ..store import Store
@@ -42,15 +43,18 @@ def step(store: Store, event: str) -> Step:
     return Step(store, StepPlan(event=values.name(event, "a step's event")))
 
 
-def step_plan(store: Store, given: Any, *, pages: bool = False) -> StepPlan:
+def step_plan(store: Store, given: Any, *, pages: bool = False, optional: bool = False) -> StepPlan:
     """A step from what a user gives: a Step, an event's name, `biz.track.X` (with its conditions).
 
     Args:
         pages: "PageView:/pricing" then means where(path="/pricing").
+        optional: whether it may be one that need not happen.
     Raises:
         InvalidQuery: anything else. InvalidName: a blank name.
     """
     if isinstance(given, Step):
+        if given.plan.optional and not optional:
+            raise InvalidQuery(f"only a step of a funnel can be optional: not {given!r} here")
         return given.plan
     if isinstance(given, str):
         name, mark, path = given.partition(":")
@@ -58,8 +62,13 @@ def step_plan(store: Store, given: Any, *, pages: bool = False) -> StepPlan:
             return StepPlan(event=name, where=Compare(Field(("path",)), "eq", path))
         return StepPlan(event=values.name(given, "an event"))
     select = getattr(given, "select", None)
-    if select is not None and getattr(select, "kind", None) == "event":
+    if select is not None and getattr(select, "kind", None) == "event" and not isinstance(given, Query):
+        if (select.since, select.until) != (None, None):
+            raise InvalidQuery(
+                "a step has conditions and no range of its own: ask the whole for since() or until()"
+            )
         if select.names is not None and len(select.names) != 1:
             raise InvalidQuery("a step is of one event: give its name")
         return StepPlan(event="*" if select.names is None else select.names[0], where=select.where)
-    raise InvalidQuery(f"a step is an event's name or biz.step(name), not {given!r}")
+    what = f"a query of {given.title}" if isinstance(given, Query) else repr(given)
+    raise InvalidQuery(f"a step is an event's name, biz.step(name) or biz.track.Name, not {what}")
