@@ -195,3 +195,125 @@ def test_a_notification_that_fails_is_retried_then_a_dead_letter(biz):
     biz.drain()
     assert len(calls) == 4
     assert len(biz.dead_letters.list(consumer="alert:x").run()) == 1
+
+
+def test_on_a_query_by_tags_each_is_told(biz, clock):
+    fired = []
+    alert = (
+        biz.track.Order.sum("amount")
+        .since("1h")
+        .alert(name="x", above=10, by=["plan"], min_samples=2, notify=fired.append)
+    )
+    for plan, amount in (("pro", 6), ("pro", 6), ("free", 6), ("gold", 99)):
+        biz.track.Order(plan=plan, amount=amount)
+    biz.drain()
+    assert [event.tags for event in fired] == [{"plan": "pro"}]
+    assert alert.states == {"pro": "firing", "free": "ok", "gold": "ok"}
+    with pytest.raises(InvalidQuery, match="grouped by 1"):
+        biz.track.Order.count().by("plan").alert(name="y", above=1, by=["plan", "region"])
+
+
+def test_the_tags_of_a_grouped_query_have_its_names(biz):
+    fired = []
+    biz.track.Order.count().by("plan", "region").alert(name="x", above=1, notify=fired.append)
+    biz.track.Order(plan="pro", region="eu")
+    biz.track.Order(plan="pro", region="eu")
+    biz.drain()
+    assert [event.tags for event in fired] == [{"plan": "pro", "region": "eu"}]
+
+
+@pytest.mark.parametrize("operation", ["count", "avg"])
+def test_a_query_that_finds_nothing_any_more_is_over(biz, clock, operation):
+    over = []
+    query = biz.track.Order.since("1h")
+    asked = query.count() if operation == "count" else query.avg("amount")
+    grouped = asked.by("plan").alert(name="grouped", above=1, notify=print, resolve=over.append)
+    single = asked.alert(name="single", above=1, notify=print, resolve=over.append)
+    biz.track.Order(plan="pro", amount=5)
+    biz.track.Order(plan="pro", amount=5)
+    biz.drain()
+    assert grouped.state == single.state == "firing"
+    clock.advance("2h")
+    biz.drain()
+    assert grouped.state == single.state == "ok"
+    assert sorted(event.alert for event in over) == ["grouped", "single"]
+
+
+def test_silence_of_what_a_query_looks_at(biz, clock):
+    fired, over = [], []
+    options = {"absent": "10m", "notify": fired.append, "resolve": over.append}
+    biz.track.Order.count().since("1d").alert(name="all", **options)
+    biz.track.Order.count().alert(name="each", by="plan", **options)
+    clock.advance("5m")
+    biz.track.Order(plan="pro")
+    clock.advance("9m")
+    biz.drain()
+    assert not fired
+    clock.advance("1m")
+    biz.drain()
+    assert [(event.alert, event.tags) for event in fired] == [("all", {}), ("each", {"plan": "pro"})]
+    biz.track.Order(plan="free")
+    biz.drain()
+    assert [event.alert for event in over] == ["all"]
+
+
+def test_silence_counts_from_the_definition_where_nothing_ever_was(biz, clock):
+    fired = []
+    biz.track.Order.count().alert(name="x", absent="10m", notify=fired.append)
+    biz.drain()
+    clock.advance("9m")
+    biz.drain()
+    assert not fired
+    clock.advance("1m")
+    biz.drain()
+    assert len(fired) == 1
+
+
+def test_only_a_query_of_numbers_takes_an_alert(biz):
+    for query in (
+        biz.track.Order.count().since("1d").vs("prev"),
+        biz.track.Order.events(),
+        biz.track.funnel(["A", "B"]),
+        biz.measure.cpu.trend(),
+    ):
+        with pytest.raises(InvalidQuery, match="query of numbers"):
+            query.alert(name="x", above=1)
+    assert biz.alerts.list().run() == []
+
+
+def test_a_condition_on_a_query_that_raises_stops_no_other_alert(biz):
+    fired = []
+
+    def broken(value):
+        raise RuntimeError("no")
+
+    biz.track.Order.count().alert(name="a", condition=broken)
+    biz.track.Order.count().alert(name="b", above=0, notify=fired.append)
+    biz.track.Order()
+    biz.drain()
+    biz.track.Order()
+    biz.drain()
+    assert len(fired) == 1
+    [letter] = biz.dead_letters.list().run()
+    assert (letter.consumer, letter.error) == ("alert:a", "RuntimeError: no")
+    biz.dead_letters.retry(letter.id)
+    biz.drain()
+
+
+def test_text_is_beyond_no_limit(biz):
+    fired = []
+    biz.track.Order.count().by("plan").alert(name="n", above=0, notify=fired.append)
+    biz.track.Order.max("plan").alert(name="x", above=1, below=0, notify=fired.append)
+    biz.track.Order(plan="pro")
+    biz.drain()
+    assert [event.alert for event in fired] == ["n"]
+
+
+def test_an_alert_on_another_query_under_its_name_is_refused(biz):
+    for _ in range(2):
+        biz.track.ratio("Activate", "Signup").since("1d").alert(name="x", below=0.3)
+        biz.track.Order.count().since("1d").alert(name="y", below=3)
+    with pytest.raises(AlreadyExists):
+        biz.track.ratio("Buy", "Signup").since("1d").alert(name="x", below=0.3)
+    with pytest.raises(AlreadyExists):
+        biz.track.Refund.count().since("1d").alert(name="y", below=3)

@@ -123,6 +123,10 @@ class Alerts:
         self._store.consumers.unregister(f"alert:{name}")
         self._store.consumers.remove_ticker(f"alert:{name}")
 
+    def defined(self, name: str) -> int:
+        """When it was defined, in microseconds; 0 of one that an earlier version defined."""
+        return self._kept(name).get("defined", 0)
+
     def enabled(self, name: str) -> bool:
         kept = self._store.log.cached("define:alert").get(name)
         return kept is not None and orjson.loads(kept)["enabled"]

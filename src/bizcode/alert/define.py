@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Decimal
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +15,11 @@ from ..errors import AlreadyExists, InvalidQuery
 from ..plan.condition import Condition
 from ..query.base import Query
 from ..query.reach import describe
-from ..record import EVENT, MEASURE, Row, record_of
+from ..record import MEASURE, Row, record_of
 from .alerts import Alert, Alerts
+from .question import QueryWatcher, asked_by
 from .rule import AlertEvent, Rule, Status
-from .watch import MetricWatcher, QueryWatcher
+from .watch import MetricWatcher, Watcher
 
 if TYPE_CHECKING:
     from ..store import Store
@@ -45,11 +47,17 @@ def _condition(condition: Any, above: Any, below: Any) -> tuple[Callable[[Any], 
         return (lambda _: False), ""
 
     def holds(value: Any) -> bool:
+        if not _is_number(value):
+            return False  # the first value of a property, say, may be text
         return (above is not None and value > above) or (below is not None and value < below)
 
     return holds, " or ".join(
         f"{name} {limit:g}" for name, limit in (("above", above), ("below", below)) if limit is not None
     )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float, Decimal)) and not isinstance(value, bool)
 
 
 def _check_limits(condition: Any, **limits: float | None) -> None:
@@ -103,7 +111,7 @@ def define(
     """Define an alert on a metric's samples (a Select) or on a query.
 
     Raises:
-        InvalidQuery: no condition, or one that can't be used. AlreadyExists: another alert has that name.
+        InvalidQuery: no condition, or one that can't be used; a query of anything but numbers. AlreadyExists: another alert has that name.
         InvalidTime.
     """
     _check_limits(
@@ -139,6 +147,7 @@ def define(
         min_samples,
     )
     tags = _tags(by)
+    asked = asked_by(source, tags, absent is not None) if isinstance(source, Query) else None
     full = values.name(name, "an alert") if name is not None else f"{metric} {text or 'absent'}"
     made = {
         "metric": metric,
@@ -153,10 +162,9 @@ def define(
             resolve_below,
         ],
         "by": tags,
-        "source": describe(getattr(source, "plan", None) or source)
-        if not isinstance(source, Query)
-        else metric,
+        "source": describe(source) if asked is None else asked.text,
         "enabled": True,
+        "defined": store.now(),
     }
     with store.log.transaction() as tx:
         kept = tx.get("define:alert", full)
@@ -166,39 +174,30 @@ def define(
             known = orjson.loads(kept)
             if (
                 known["metric"] != metric
+                or known["source"] != made["source"]
                 or known["rule"] != orjson.loads(orjson.dumps(made["rule"]))
                 or tuple(known["by"]) != tags
             ):
                 raise AlreadyExists(f"the alert {full!r} is defined otherwise already: delete it first")
-    if isinstance(source, Query):
-        watcher: Any = QueryWatcher(
-            alerts, full, rule, metric, tags, notify, resolve, query=source, count=_counter(source)
-        )
+    watcher: Watcher
+    if asked is not None:
+        watcher = QueryWatcher(alerts, full, rule, metric, asked.tags, notify, resolve, asked=asked)
     else:
-        watcher = MetricWatcher(alerts, full, rule, metric, tags, notify, resolve, where=source.where)
+        select: Any = source
+        watcher = followed = MetricWatcher(
+            alerts, full, rule, metric, tags, notify, resolve, where=select.where
+        )
         store_id = store.log.store_id
         pattern = Pattern(
             frozenset((MEASURE,)),
-            frozenset(source.names or ()),
-            lambda row: source.where.matches(record_of(row, store_id)),
+            frozenset(select.names or ()),
+            lambda row: select.where.matches(record_of(row, store_id)),
         )
         if rule.absent is not None and not tags:
             with store.log.transaction() as tx:
                 key = watcher._key({})
                 if tx.get("alert", key) is None:
                     tx.put("alert", key, Status(at=store.now()).dump())
-        store.consumers.follow(f"alert:{full}", pattern, handler=watcher, since=since)
+        store.consumers.follow(f"alert:{full}", pattern, handler=followed, since=since)
     store.consumers.tickers(watcher)
     return Alert(alerts, full)
-
-
-def _counter(query: Any) -> Callable[[], int] | None:
-    """How many records a query looks at: of a ratio those below."""
-    base = getattr(query, "bottom", query)
-    plan = getattr(base, "plan", None)
-    if plan is None or getattr(plan, "select", None) is None or plan.select.kind not in (EVENT, MEASURE):
-        return None
-    from dataclasses import replace
-
-    counted = replace(base, plan=replace(plan, operation="count", field=None, by=(), vs=None))
-    return counted.run

@@ -49,6 +49,7 @@ class Status:
     fired: int | None = None
     told: int | None = None
     clearing: int | None = None
+    silent: bool = False
     tags: dict[str, Any] = field(default_factory=dict)
 
     def dump(self) -> bytes:
@@ -63,23 +64,22 @@ def advance(rule: Rule, status: Status, now: int) -> list[tuple[str, int, int]]:
     """Move a status to an instant, with its value as it is; what happened: ("fire" | "resolve", when, since when
     the condition has held)."""
     told: list[tuple[str, int, int]] = []
-    absent = rule.absent is not None and status.at is not None and now - status.at >= rule.absent
+    quiet = rule.absent is not None and status.at is not None and now - status.at >= rule.absent
+    absent = quiet or status.silent
     holds = absent or (status.value is not None and rule.condition(status.value))
     if status.state != "firing":
         if not holds:
             status.state, status.since = "ok", None
             return told
         if status.since is None:
-            status.since = (
-                status.at + rule.absent if absent and status.at is not None and rule.absent else now
-            )
+            status.since = status.at + rule.absent if quiet and status.at is not None and rule.absent else now
         status.state = "pending"
         if now - status.since >= rule.for_:
             status.state, status.fired, status.told = "firing", status.since + rule.for_, now
             status.clearing = None
             told.append(("fire", status.fired, status.since))
         return told
-    over = not absent and status.value is not None and rule.cleared(status.value)
+    over = not absent and (status.value is None or rule.cleared(status.value))
     if not over:
         status.clearing = None
         if rule.every is not None and status.told is not None and now - status.told >= rule.every:

@@ -1,9 +1,8 @@
-"""Alerts at work in this process: one watcher follows a metric's samples, another asks a query."""
+"""Alerts at work in this process: what they have in common, and the one that follows a metric's samples."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -20,9 +19,8 @@ if TYPE_CHECKING:
     from ..log import Transaction
     from .alerts import Alerts
 
-__all__ = ["MetricWatcher", "QueryWatcher", "Watcher"]
+__all__ = ["MetricWatcher", "Watcher"]
 
-CADENCE = 60_000_000
 RETRIES = 3
 
 
@@ -55,10 +53,9 @@ class Watcher:
     def _key(self, tags: Mapping[str, Any]) -> str:
         return f"{self._alert}\0{orjson.dumps(list(tags.values())).decode()}"
 
-    def move(
-        self, tx: Transaction, tags: dict[str, Any], value: Any, at: int, now: int, seen: bool = True
-    ) -> None:
-        """Take a value of a set of tags at an instant, and keep what follows from it."""
+    def move(self, tx: Transaction, tags: dict[str, Any], value: Any, at: int, silent: bool = False) -> None:
+        """Take a value of a set of tags at an instant, and keep what follows from it. `silent`: nothing was
+        recorded for so long that `absent` holds."""
         key = self._key(tags)
         kept = tx.get("alert", key)
         status = Status(tags=tags) if kept is None else Status.parse(kept)
@@ -68,9 +65,8 @@ class Watcher:
         if status.at is not None and at > status.at:
             # Up to the sample, not at it: at its instant the new value holds.
             told += [(*event, status.value) for event in advance(self._rule, status, at - 1)]
-        if seen:
-            status.value, status.at = value, at
-        told += [(*event, value) for event in advance(self._rule, status, max(at, now if not seen else at))]
+        status.value, status.at, status.silent = value, at, silent
+        told += [(*event, value) for event in advance(self._rule, status, at)]
         self._keep(tx, key, status, told)
 
     def _keep(self, tx: Transaction, key: str, status: Status, told: list[Any]) -> None:
@@ -194,7 +190,7 @@ class MetricWatcher(Watcher):
             tags = {tag: record.data.get(tag) for tag in self._by}
             if self._rule.min_samples and not self._enough(tx, tags, row.time):
                 continue
-            self.move(tx, tags, row.value, row.time, row.time)
+            self.move(tx, tags, row.value, row.time)
 
     def _enough(self, tx: Transaction, tags: dict[str, Any], at: int) -> bool:
         """So many samples in the time that the condition looks at: `for_`, or all there were."""
@@ -204,38 +200,3 @@ class MetricWatcher(Watcher):
         times = [time for time in [*times, at] if since is None or time >= since][-self._rule.min_samples :]
         tx.put("alert-samples", key, orjson.dumps(times))
         return len(times) >= self._rule.min_samples
-
-
-class QueryWatcher(Watcher):
-    """Asks a query when something was recorded, and each minute."""
-
-    def __init__(self, *given: Any, query: Any, count: Any) -> None:
-        super().__init__(*given)
-        self._query = query
-        self._count = count
-        self._head = -1
-
-    def _extra_due(self) -> int | None:
-        if self._looked is None or self._store.log.head() != self._head:
-            return self._store.now()
-        return self._looked + CADENCE
-
-    def _look(self, now: int) -> None:
-        head = self._store.log.head()  # what is written while it is asked is looked at again
-        found = self._query.run()
-        if isinstance(found, Mapping):
-            groups = {key if isinstance(key, tuple) else (key,): value for key, value in found.items()}
-        else:
-            groups = {(): found}
-        enough = self._count is None or not self._rule.min_samples or self._count() >= self._rule.min_samples
-        with self._store.log.transaction() as tx:
-            for key, value in groups.items():
-                names = self._by or tuple(f"group{n + 1}" if n else "group" for n in range(len(key)))
-                tags = dict(zip(names, (_tag(part) for part in key), strict=False))
-                self.move(tx, tags, value if enough else None, now, now)
-        self._head = head
-        self._looked = now
-
-
-def _tag(value: Any) -> Any:
-    return value.isoformat() if isinstance(value, datetime) else value
