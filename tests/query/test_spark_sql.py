@@ -14,7 +14,7 @@ from bizcode.engine.spark.translate import translate
 
 
 def spark(sql: str, *values: object) -> tuple[str, dict[str, object]]:
-    return translate(sql, list(values), lambda files: f"files_{len(files)}", lambda table: f"v_{table}")
+    return translate(sql, list(values), lambda files, _: f"files_{len(files)}", lambda table: f"v_{table}")
 
 
 def test_values_and_texts_are_parameters():
@@ -35,6 +35,16 @@ def test_files_and_tables_become_views_and_common_tables_stay():
     assert "`v_store_1.merged` AS m" in text
     assert "FROM c" in text
     assert "MATERIALIZED" not in text
+
+
+@pytest.mark.parametrize(
+    ("shown", "columns"), [("*", None), ('1, "a b" + x.c', {"a b", "c", "d"}), ("count(*)", {"d"})]
+)
+def test_which_columns_of_files_are_read_is_told(shown, columns):
+    told = []
+    sql = f"SELECT {shown} FROM read_parquet(['a']) AS x WHERE d > 1"
+    translate(sql, [], lambda files, found: told.append((files, found)) or "v", str)
+    assert told == [(["a"], columns)]
 
 
 def test_names_with_quotes_of_all_kinds_stay_one_name():
