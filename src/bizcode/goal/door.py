@@ -24,7 +24,7 @@ from ..room import Room, within
 from ..room import kept as kept_of
 from .alert import GoalAlert
 from .progress import STATUSES, GoalPoint, Progress, _day_ends, day_of, progress_at
-from .reach import Reach, check
+from .reach import Reach, check, evaluate
 from .spec import reach_of, spec_of_reach
 
 if TYPE_CHECKING:
@@ -65,18 +65,19 @@ class Goals:
             owner: whose goal it is.
         Raises:
             AlreadyExists: another goal has that name. InvalidQuery: no target, or one that is none.
-            InvalidTime: a deadline that can't be read or is in the past.
+            InvalidTime: a deadline that can't be read. One that has passed is missed, or achieved.
         """
         name = values.name(name, "a goal")
         owner = None if owner is None else values.name(owner, "an owner")
         found = self._checked(target, targets)
-        deadline = self._deadline(by, name)
+        deadline = None if by is None else when.deadline(by, self._store.tz)
         made = {
             "labels": [reach.label for reach in found],
             "numbers": [reach.target for reach in found],
             "targets": [spec_of_reach(reach) for reach in found],
             "by": deadline,
             "owner": owner,
+            "before": self._before(name, found),
             "state": "active",
             "defined": self._store.now(),
         }
@@ -104,16 +105,13 @@ class Goals:
             raise InvalidQuery("a compound goal needs at least one target")
         return found
 
-    def _deadline(self, by: Any, name: str) -> int | None:
-        if by is None:
+    def _before(self, name: str, targets: list[Reach]) -> list[Any] | None:
+        """Where a new goal's targets stand, for those that are to come down from there. By what is recorded now, not
+        by time: what comes later may bear the same instant."""
+        if self._store.log.get("define:goal", name) is not None:
             return None
-        from ..errors import InvalidTime
-
-        deadline = when.deadline(by, self._store.tz)
-        kept = self._store.log.get("define:goal", name)
-        if deadline <= self._store.now() and (kept is None or orjson.loads(kept)["by"] != deadline):
-            raise InvalidTime(f"the deadline {by!r} has passed already")
-        return deadline
+        values = (evaluate(one.query, None) if one.direction == "below" else None for one in targets)
+        return [None if value is None else float(value) for value in values]
 
     def _write(self, room: Room, name: str, made: dict[str, Any], what: str) -> None:
         room.put("define:goal", name, orjson.dumps(made))
@@ -195,7 +193,9 @@ class Goals:
 
     def _progress(self, name: str, at: int | None = None) -> Progress:
         made = self._kept(name)
-        return progress_at(self._store, name, self._reaches(name), made["defined"], made["by"], at)
+        return progress_at(
+            self._store, name, self._reaches(name), made["defined"], made["by"], at, made.get("before")
+        )
 
 
 class AllGoals:
@@ -280,7 +280,7 @@ class GoalDoor(Awaited):
         found = None
         if target is not None or targets is not None:
             found = goals._checked(target, targets)
-        deadline = goals._deadline(by, self.name) if by is not None else None
+        deadline = None if by is None else when.deadline(by, goals._store.tz)
         if owner is not None:
             values.name(owner, "an owner")
 
@@ -288,6 +288,7 @@ class GoalDoor(Awaited):
             made = goals._kept(self.name, room)
             if found is not None:
                 made |= {
+                    "before": None,
                     "labels": [r.label for r in found],
                     "numbers": [r.target for r in found],
                     "targets": [spec_of_reach(r) for r in found],

@@ -65,11 +65,22 @@ class GoalPoint:
 
 
 def progress_at(
-    store: Store, name: str, targets: list[Reach], start: int, deadline: int | None, at: int | None
+    store: Store,
+    name: str,
+    targets: list[Reach],
+    start: int,
+    deadline: int | None,
+    at: int | None,
+    before: list[Any] | None = None,
 ) -> Progress:
-    """A goal's standing at an instant (None: now). `start` is when it was defined."""
+    """A goal's standing at an instant (None: now). `start` is when it was defined, `before` where its targets stood
+    then, as far as it was kept."""
     now = store.now() if at is None else at
-    made = [_one(store, name, target, start, deadline, now, at) for target in targets]
+    values = before or [None] * len(targets)
+    made = [
+        _one(store, name, target, start, deadline, now, at, value)
+        for target, value in zip(targets, values, strict=True)
+    ]
     if len(made) == 1:
         return made[0]
     worst = max((p.status for p in made), key=STATUSES.index)
@@ -92,7 +103,14 @@ def progress_at(
 
 
 def _one(
-    store: Store, name: str, target: Reach, start: int, deadline: int | None, now: int, at: int | None
+    store: Store,
+    name: str,
+    target: Reach,
+    start: int,
+    deadline: int | None,
+    now: int,
+    at: int | None,
+    before: Any,
 ) -> Progress:
     current = evaluate(target.query, at)
     achieved = target.met(current)
@@ -103,7 +121,7 @@ def _one(
         if found is not None:
             projected, interval, probability = found
             on_track = achieved or target.met(projected)
-    percent = _percent(store, target, current, start)
+    percent = _percent(target, current, start, before)
     if deadline is not None and on_track is None:
         # Too early for a projection: what is done is held against the time that has passed.
         passed = (now - start) / (deadline - start) if deadline > start else 1.0
@@ -137,7 +155,7 @@ def _remaining(target: Reach, current: Any) -> float:
     return max(0, target.target - value)
 
 
-def _percent(store: Store, target: Reach, current: Any, start: int) -> float:
+def _percent(target: Reach, current: Any, start: int, before: Any) -> float:
     if current is None:
         return 0.0
     if target.met(current):
@@ -146,7 +164,7 @@ def _percent(store: Store, target: Reach, current: Any, start: int) -> float:
         share = current / target.target if target.target > 0 else 0.0
     else:
         try:
-            before = evaluate(target.query, start)
+            before = evaluate(target.query, start) if before is None else before
         except InvalidQuery:  # its samples were deleted, and no rollup keeps the latest value
             before = None
         if before is None or before <= target.target:
