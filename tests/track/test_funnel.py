@@ -405,3 +405,20 @@ def test_what_a_step_would_ignore_is_refused(biz):
     ):
         with pytest.raises(InvalidQuery, match="only a step of a funnel can be optional"):
             ask()
+
+
+def test_no_other_event_stands_between_strict_steps_that_share_a_property(biz):
+    for user, events in {
+        "u1": "A1 B1",
+        "u2": "A1 A2 B1",
+        "u3": "A1 X B1",
+        "u4": "A1 B2",
+        "u5": "A B1",
+    }.items():
+        for name, *cart in events.split():
+            biz.track[name]({"user_id": user, **({"cart": int(cart[0])} if cart else {})})
+    funnel = biz.track.funnel(["A", "B"]).hold("cart")
+    assert funnel.users(1).run() == ["u1", "u2", "u3", "u4"]
+    assert funnel.users(2).run() == ["u1", "u2", "u3"]
+    assert funnel.strict().users(1).run() == ["u1", "u2", "u3", "u4"]
+    assert funnel.strict().users(2).run() == ["u1"]

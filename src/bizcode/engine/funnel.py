@@ -50,14 +50,17 @@ def _begins_rarely(rows: Rows, parameters: Parameters) -> bool:
 
 def _strict(rows: Rows) -> str:
     plan = rows.plan
-    partition = "u" if not plan.hold else ", ".join(["u", *(f"h{n}" for n in range(1, len(plan.hold) + 1))])
     window = UNLIMITED if plan.window is None else plan.window
-    over = f"OVER (PARTITION BY {partition} ORDER BY k)"
-    shown = ["u", "k AS k1", "t AS t1", f"({rows.started('t')}) AS r1"]
+    # Of all the user's events, whatever they hold: none may stand between two steps.
+    over = "OVER (PARTITION BY u ORDER BY k)"
+    held = "".join(f" AND {name} IS NOT NULL" for name in rows.hold)
+    shown = ["u", "k AS k1", "t AS t1", f"({rows.started('t')}{held}) AS r1"]
     shown += [f"{p} AS {p}_1" for p in rows.properties]
     for n in range(2, len(plan.steps) + 1):
         shown.append(f"lead(t, {n - 1}) {over} AS t{n}")
-        shown.append(f"coalesce(lead(f{n}, {n - 1}) {over}, FALSE) AS m{n}")
+        match = [f"lead({name}, {n - 1}) {over}" for name in (f"f{n}", *rows.hold)]
+        same = "".join(f" AND {name} = {other}" for name, other in zip(rows.hold, match[1:], strict=True))
+        shown.append(f"coalesce({match[0]}{same}, FALSE) AS m{n}")
         shown += [f"lead({p}, {n - 1}) {over} AS {p}_{n}" for p in rows.properties]
     inner = f"SELECT {', '.join(shown)} FROM ({rows.sql()})"
     flags = []

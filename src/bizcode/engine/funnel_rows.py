@@ -144,7 +144,8 @@ class Rows:
         place = f"{self._place('epoch_us(moment)')} + (position - {self._first})"
         users = [f"{facts.HASH} AS u"] if self.hashed else ["u", f"{facts.HASH} AS h"]
         shown = [*users, f"{place} AS k", *flags, *self.hold, *self.properties]
-        where = ["u IS NOT NULL", *(f"{name} IS NOT NULL" for name in self.hold)]
+        held = [] if self.plan.order == "strict" else self.hold
+        where = ["u IS NOT NULL", *(f"{name} IS NOT NULL" for name in held)]
         return f"SELECT {', '.join(shown)} FROM ({self.relation.sql}) WHERE {' AND '.join(where)}"
 
     def _since(self) -> str:

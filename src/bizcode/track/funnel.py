@@ -91,7 +91,7 @@ class FunnelQuery(Query[Any]):
         return self._plan(order="ordered")
 
     def strict(self) -> FunnelQuery:
-        """The steps in this order, no other tracked event of the user between them."""
+        """The steps in this order, no other tracked event of the user between them, whatever it holds."""
         return self._checked(order="strict")
 
     def unordered(self) -> FunnelQuery:
