@@ -288,6 +288,16 @@ def resolve_range(since: Any, until: Any, now: int, tz: ZoneInfo) -> Range:
     return Range(start, now + 1 if to_now else end, form, unit, length, to_now)
 
 
+def given(bound: Any) -> Any:
+    """What the user gave as an end of a range. Raises InvalidTime for None: a slip, not the whole history."""
+    if bound is None:
+        raise InvalidTime(
+            f"None is no instant: leave the bound out, or use {_INSTANT_FORMS}; "
+            f"a duration back from now: {_DURATION_FORMS}; or a running period: {', '.join(_PERIODS)}"
+        )
+    return bound
+
+
 def _edge(value: Any, now: int, tz: ZoneInfo) -> tuple[int | None, str, str | None, Duration | None]:
     if value is None:
         return None, "all", None, None

@@ -374,7 +374,7 @@ def test_by_hand_one_step_up(kept):
         granularity=["hour", "day", "month"], retention={"raw": "7d", "hour": "20d", "day": "30d"}
     )
     for from_, to, error in (
-        ("minute", "hour", InvalidQuery),
+        ("minute", "quarter", InvalidQuery),
         ("week", "month", InvalidQuery),
         ("day", "hour", InvalidQuery),
         ("hour", None, InvalidQuery),
@@ -383,6 +383,14 @@ def test_by_hand_one_step_up(kept):
             m.rollup(from_=from_, to=to)
     with pytest.raises(NotFound):
         kept.measure.y.rollup(from_="hour", to="day")
+
+
+def test_a_step_from_a_granularity_that_is_not_kept_brings_the_coarser_one_up_to_date(biz):
+    biz.measure.x.rollup(granularity=["hour", "day"], aggregates=["sum"])
+    biz.measure.x(3)
+    assert biz.measure.rollups().run()[0].cells == {"hour": 0, "day": 0}
+    assert biz.measure.x.rollup(from_="minute", to="hour") == 0
+    assert biz.measure.rollups().run()[0].cells == {"hour": 1, "day": 1}
 
 
 def test_refusals(biz):

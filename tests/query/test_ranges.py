@@ -84,3 +84,25 @@ def test_an_end_before_the_start_is_refused(biz):
     ):
         with pytest.raises(InvalidTime, match="before it starts"):
             query()
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        lambda biz: biz.track.A,
+        lambda biz: biz.track.A.count(),
+        lambda biz: biz.track.ratio("A", "B"),
+        lambda biz: biz.track.funnel(["A", "B"]),
+        lambda biz: biz.track.cohort("A", "B", periods=2),
+        lambda biz: biz.measure.m.sum(),
+    ],
+)
+def test_none_is_no_bound_of_a_range(biz, question):
+    for bounded in (
+        lambda query: query.since(None),
+        lambda query: query.until(None),
+        lambda query: query.between(None, "2024-01-01"),
+        lambda query: query.between("2024-01-01", None),
+    ):
+        with pytest.raises(InvalidTime, match=r"leave the bound out, or use .*7d"):
+            bounded(question(biz))

@@ -251,7 +251,7 @@ class MetricDoor(MetricSelection):
                 ever. A bucket's samples are deleted once all of it has passed.
             tags: only these tags are told apart; default all but those that name a user.
             from_, to: roll one granularity up from a finer one by hand, after catching up; `to` is kept from
-                then on.
+                then on. From one that is not kept: what is kept is brought up to date from the samples.
         Returns:
             the Rollup, or with from_ and to how many cells were written.
         Raises:

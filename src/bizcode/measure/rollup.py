@@ -233,11 +233,13 @@ def by_hand(store: Store, name: str, from_: str | None, to: str | None) -> int:
     if from_ == to or not nests(from_, to):
         raise InvalidQuery(f"a {to} does not consist of whole {from_}s: roll up from a finer granularity")
     rollup = _kept(store, name)
-    if from_ not in rollup.levels:
+    if from_ not in rollup.levels and to not in rollup.levels:
         raise InvalidQuery(
             f"the rollup of {name!r} keeps {', '.join(rollup.levels)}, there is no {from_!r} to roll up from"
         )
     store.consumers.catch_up(consumer(name))
+    if from_ not in rollup.levels:
+        return 0  # what is kept is made of the samples, which are finer still
     for _ in range(_ATTEMPTS):
         written = _step(store, name, from_, to)
         if written is not None:

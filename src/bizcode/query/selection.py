@@ -44,17 +44,17 @@ class Selection:
     def since(self, start: Any) -> Self:
         """Only records from then on: an instant, a duration back from now ("7d": up to now, where no `until` is
         given), or the running "today", "week", "month", "quarter", "year". Raises InvalidTime."""
-        _check(start, None, self.engine)
+        _check(when.given(start), None, self.engine)
         return self._with(replace(self.select, since=start))
 
     def until(self, end: Any) -> Self:
         """Only records before then. Raises InvalidTime."""
-        _check(None, end, self.engine)
+        _check(None, when.given(end), self.engine)
         return self._with(replace(self.select, until=end))
 
     def between(self, start: Any, end: Any) -> Self:
         """Only records of [start, end). Raises InvalidTime."""
-        _check(start, end, self.engine)
+        _check(when.given(start), when.given(end), self.engine)
         return self._with(replace(self.select, since=start, until=end))
 
 

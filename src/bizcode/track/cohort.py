@@ -78,17 +78,17 @@ class CohortQuery(Query[Any]):
 
     def since(self, start: Any) -> CohortQuery:
         """Users whose first anchor event of all history lies there or later. Raises InvalidTime."""
-        when.resolve_range(start, self.plan.until, self.store.now(), self.store.tz)
+        when.resolve_range(when.given(start), self.plan.until, self.store.now(), self.store.tz)
         return self._plan(since=start)
 
     def until(self, end: Any) -> CohortQuery:
         """Users whose first anchor event lies before. Raises InvalidTime."""
-        when.resolve_range(self.plan.since, end, self.store.now(), self.store.tz)
+        when.resolve_range(self.plan.since, when.given(end), self.store.now(), self.store.tz)
         return self._plan(until=end)
 
     def between(self, start: Any, end: Any) -> CohortQuery:
         """Users whose first anchor event lies in [start, end). Raises InvalidTime."""
-        when.resolve_range(start, end, self.store.now(), self.store.tz)
+        when.resolve_range(when.given(start), when.given(end), self.store.now(), self.store.tz)
         return self._plan(since=start, until=end)
 
     def where(self, *given: Any, **properties: Any) -> CohortQuery:

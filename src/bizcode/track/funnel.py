@@ -109,17 +109,17 @@ class FunnelQuery(Query[Any]):
 
     def since(self, start: Any) -> FunnelQuery:
         """Step 1 from then on. Raises InvalidTime."""
-        self._range(start, self.plan.until)
+        self._range(when.given(start), self.plan.until)
         return self._plan(since=start)
 
     def until(self, end: Any) -> FunnelQuery:
         """Step 1 before then. Raises InvalidTime."""
-        self._range(self.plan.since, end)
+        self._range(self.plan.since, when.given(end))
         return self._plan(until=end)
 
     def between(self, start: Any, end: Any) -> FunnelQuery:
         """Step 1 in [start, end). Raises InvalidTime."""
-        self._range(start, end)
+        self._range(when.given(start), when.given(end))
         return self._plan(since=start, until=end)
 
     def _range(self, start: Any, end: Any) -> None:
