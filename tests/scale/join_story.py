@@ -42,12 +42,11 @@ class Story:
 
     Args:
         cut: how likely a drain is after a record.
-        micro: times to the microsecond, in place of minutes that often meet.
     """
 
-    def __init__(self, seed: int, cut: float, micro: bool, names: list[str]) -> None:
+    def __init__(self, seed: int, cut: float, names: list[str]) -> None:
         self._rng = random.Random(seed)
-        self._cut, self._micro, self._names = cut, micro, names
+        self._cut, self._names = cut, names
         self._clock = ManualClock(START)
         self._out: dict[str, list[Any]] = {name: [] for name in names}
         self.shown: list[Any] = []
@@ -72,7 +71,9 @@ class Story:
         for n in range(records):
             minute += rng.random() * 1.5
             at = START + timedelta(minutes=max(0, minute - rng.choice([0, 0, 0, rng.random() * 8])))
-            if not self._micro:
+            if (
+                rng.random() < 0.7
+            ):  # else to the microsecond; whole minutes lie just so far apart as a pair may
                 at = at.replace(microsecond=0, second=rng.choice([0, at.second]))
             if rng.random() < 0.2:
                 biz.measure.load(n, host=rng.choice("ab"), at=at)

@@ -83,19 +83,19 @@ class ByHand:
                     yield one, other
 
 
-@pytest.mark.parametrize(("cut", "micro"), [(0, False), (0.02, True), (0.3, False)])
+@pytest.mark.parametrize(("seed", "cut"), [(1, 0), (2, 0.02), (3, 0.3)])
 @pytest.mark.parametrize("name", JOINS)
 def test_pairs_found_in_any_batches_lead_to_the_same_in_the_same_order(
-    name, cut, micro, tmp_path, monkeypatch
+    name, seed, cut, tmp_path, monkeypatch
 ):
     def by_hand(stream: Any, engine: str | None) -> Any:
         return compiled.compiled(stream), Path(stream.store.directory) / "streams", None
 
-    mine = Story(2, cut, micro, [name]).told(tmp_path / "embedded", None)
+    mine = Story(seed, cut, [name]).told(tmp_path / "embedded", None)
     monkeypatch.setattr(distributed, "Streaming", ByHand)
     monkeypatch.setattr(pipeline, "on_spark", by_hand)
     monkeypatch.setattr("bizcode.engine.engine.Engine.queries", set(), raising=False)
-    theirs = Story(2, cut, micro, [name]).told(tmp_path / "by hand", None)
+    theirs = Story(seed, cut, [name]).told(tmp_path / "by hand", None)
     assert any(out[name] for out, *_ in mine)
     for one, other in zip(mine, theirs, strict=True):
         assert one == other

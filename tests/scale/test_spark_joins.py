@@ -21,8 +21,7 @@ def both(cluster, tmp_path_factory):
     """The story as the embedded runtime tells it, and Spark."""
     place = tmp_path_factory.mktemp("joins")
     return [
-        Story(1, 0, True, NAMES).told(place / engine, url)
-        for engine, url in (("in", None), ("spark", cluster))
+        Story(6, 0, NAMES).told(place / engine, url) for engine, url in (("in", None), ("spark", cluster))
     ]
 
 
@@ -98,6 +97,21 @@ def test_a_driver_killed_anywhere_in_a_range_loses_and_doubles_no_pair(cluster, 
 def business(cluster, tmp_path):
     with Business(tmp_path / "acme", clock=ManualClock("2024-01-01"), worker=False, engine=cluster) as biz:
         yield biz
+
+
+def test_a_left_element_alone_is_given_to_the_microsecond(business):
+    left, right = business.stream.track.L.key_by("k"), business.stream.track.R.key_by("k")
+    alone = left.left_join(right).within("10s").on(lambda one, other: {"k": one.k, "had": other is not None})
+    alone.to.track.Given.named("s").start()
+    business.track.L({"k": 1}, at="2024-01-01T00:00:00.000001Z")
+    for n, moment in enumerate(("00:00:10.000001Z", "00:00:10.000002Z")):
+        for name in "LR":
+            business.track[name]({"k": n + 2}, at=f"2024-01-01T{moment}")
+        business.drain()
+        assert [(e.k, e.had) for e in business.track.Given.events().oldest_first()] == [
+            *([(1, False)] if n else []),
+            *((k, True) for k in range(2, n + 3)),
+        ]
 
 
 def joined(left: Any, right: Any, how: str = "join") -> Any:

@@ -4,6 +4,9 @@ A pair is told by its two rows alone, so that it doesn't matter which came in wh
 other, and each row still of use by the watermark that the other one met. So a left row is given up, and given out if it
 had no partner, exactly when the watermark has passed it. A right row is kept for the bound longer than it is of use:
 Spark takes one column of each side for all that it derives from the watermark.
+
+Spark compares a row with all of its key that it has, of this batch too. So stretches of time are part of the key: a left
+row has one, a right row those that its partners may have.
 """
 
 from __future__ import annotations
@@ -47,19 +50,20 @@ class Pairs:
         """Position and time of both, and the key as text; of a left row alone the right ones are null."""
         from pyspark.sql import functions as F  # pyright: ignore[reportMissingImports]
 
-        reach = self.within + self.lateness
-        one = self._side(left, "l", f"{fine_sql(f't + {reach}')} + {2 * FINE // 3}")
+        reach, stretch = self.within + self.lateness, 4 * self.within
+        one = self._side(left, "l", _stretch("t", stretch), f"{fine_sql(f't + {reach}')} + {2 * FINE // 3}")
         # What every left partner of it lies at or behind, and no row that is to come lies before the watermark by.
         least = f"greatest({fine_sql(f'greatest(m, t + {self.lateness})')}, unix_micros(mark))"
-        other = self._side(right, "r", f"{least} + {FINE // 3}")
+        first, last = (_stretch(f"t {sign} {self.within}", stretch) for sign in "-+")
+        other = self._side(right, "r", f"explode(sequence({first}, {last}))", f"{least} + {FINE // 3}")
         longer = min(_EVER, 2 * FINE * self.within + 10_000)
         near = f"greatest(abs(lt - rt) - {self.within}, rm - lt - {reach}, lm - rt - {reach}) <= 0"
         bounds = f"re < le AND le - {_interval(longer)} < re"
         how = "left_outer" if self.left else "inner"
-        joined = one.join(other, F.expr(f"lk = rk AND {bounds} AND {near}"), how)
+        joined = one.join(other, F.expr(f"lk = rk AND ls = rs AND {bounds} AND {near}"), how)
         return joined.select("lp", "lt", "rp", "rt", F.col("lk").alias("key"))
 
-    def _side(self, source: Any, side: str, end: str) -> Any:
+    def _side(self, source: Any, side: str, stretch: str, end: str) -> Any:
         from pyspark.sql import functions as F  # pyright: ignore[reportMissingImports]
 
         parts = [f"coalesce(k{n}, 'null')" for n in range(self.keys)]
@@ -70,9 +74,15 @@ class Pairs:
         # Counted from the mark, so that the condition can't be asked before the watermark has seen it.
         in_time = f"unix_micros(mark) - {self.reach.axis(0)} + e > m"
         columns = [F.col(name).alias(f"{side}{name}") for name in "ptm"]
-        return source.where(in_time).select(F.expr(key).alias(f"{side}k"), ends, *columns)
+        stretches = F.expr(stretch).alias(f"{side}s")
+        return source.where(in_time).select(F.expr(key).alias(f"{side}k"), stretches, ends, *columns)
+
+
+def _stretch(us: str, size: int) -> str:
+    """The number of the stretch of time that an instant lies in."""
+    return f"(({us}) - pmod({us}, {size})) div {size}"
 
 
 def _interval(us: int) -> str:
-    """Microseconds in Spark's SQL."""
-    return f"make_dt_interval(0, 0, 0, CAST({us // 1_000_000} AS DECIMAL(18, 6)))"
+    """Microseconds as whole seconds in Spark's SQL, no less."""
+    return f"make_dt_interval(0, 0, 0, CAST({-(-us // 1_000_000)} AS DECIMAL(18, 6)))"
