@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from bizcode import AlreadyExists, InvalidName, InvalidQuery, NotFound, this
+from bizcode import AlreadyExists, Business, InvalidName, InvalidQuery, NotFound, prop, this
 
 
 def compute(biz):
@@ -362,3 +362,36 @@ def test_a_unit_sees_in_a_view_what_it_is_about_to_write(biz):
         assert [row.user for row in view.get().run()] == ["b"]
         assert view.get("a").run() is None
     assert view.get("b").run().n == 2
+
+
+@pytest.mark.parametrize("incremental", [True, False])
+@pytest.mark.parametrize("of", ["records", "a function", "a stream"])
+def test_a_property_called_user_or_event_is_a_key_of_its_own(tmp_path, of, incremental):
+    def define(biz, group_by, name="v"):
+        source = {
+            "records": biz.track.A,
+            "a function": biz.track.A.where(lambda e: e.n is None),
+            "a stream": biz.stream.track.A,
+        }[of]
+        biz.view.define(
+            name, source=source, group_by=group_by, compute={"n": biz.count()}, incremental=incremental
+        )
+
+    for look in range(2):
+        with Business(tmp_path, worker=False) as biz:
+            define(biz, [prop("user"), prop("event"), prop("plan")])
+            define(biz, ["user"], "merged")
+            biz.track.A(user_id="u1", user="admin", event="open", plan="pro")
+            biz.identify("u1", "u2")
+            assert biz.view.v.get(("admin", "open", "pro")).run().n == look + 1
+            [row] = biz.view.v.get().run()
+            assert (row.user, row.event, row.plan) == ("admin", "open", "pro")
+            assert [row.user for row in biz.view.merged.get().run()] == ["u2"]
+            with pytest.raises(AlreadyExists):
+                define(biz, ["user", "event", "plan"])
+    with Business(tmp_path, worker=False) as biz:
+        if of == "records":
+            assert biz.view.v.get().run()[0].n == 2
+        define(biz, [prop("user"), prop("event"), prop("plan")])
+        biz.view.v.update(compute={"m": biz.count()})
+        assert biz.view.v.get(("admin", "open", "pro")).run().m == 2

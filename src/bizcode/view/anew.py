@@ -39,7 +39,7 @@ def _by_records(session: Session, definition: Definition) -> Groups:
     groups = Groups(definition, folds_of(definition), set())
     since = None if definition.last is None else session.now - definition.last
     user = session.engine.tail.user
-    at = definition.group_by.index("user") if "user" in definition.group_by else None
+    at = definition.user_at
     with answering(session, definition) as asked:
         for part in states(asked, definition, since=since):
             place = place_of(part.key)

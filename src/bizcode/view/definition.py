@@ -10,11 +10,16 @@ from .. import when
 from ..errors import InvalidQuery
 from ..plan.aggregation import Aggregation
 from ..plan.condition import TRUE, And, Condition, conditions
+from ..plan.fields import Field, Prop, as_field, prop
 from ..plan.select import Select
 from ..plan.spec import condition_of, field_of, has_function, select_of, spec_of
 from ..query.reach import describe
 
-__all__ = ["Definition", "Named", "condition", "from_spec", "ordering", "to_spec"]
+__all__ = ["OWN", "Definition", "Named", "condition", "from_spec", "keys_of", "ordering", "to_spec"]
+
+
+OWN = frozenset(("user", "event"))
+"""Names that mean the record's user (merged ids are one) and its event."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +37,21 @@ class Definition:
     incremental: bool = False
     last: int | None = None
     tz: Any = field(default=None, compare=False)
+    props: frozenset[str] = frozenset()
+    """Keys of OWN that mean the property of that name: `group_by=prop("user")`."""
+
+    def is_own(self, key: str) -> bool:
+        """Whether a key means the record's user or event, not a property."""
+        return key in OWN and key not in self.props
+
+    def field_of(self, key: str) -> Field:
+        """The field that a key is."""
+        return as_field(prop(key) if key in self.props else key)
+
+    @property
+    def user_at(self) -> int | None:
+        """The place of the merged user in the key, None where it is no part of it."""
+        return self.group_by.index("user") if "user" in self.group_by and self.is_own("user") else None
 
     @property
     def select(self) -> Select | None:
@@ -76,6 +96,7 @@ class Definition:
             self.group_by,
             tuple(sorted((k, repr(v)) for k, v in self.compute.items())),
             self.having,
+            *([tuple(sorted(self.props))] if self.props else []),
         ]
         return describe((*parts, self.order_by, self.limit, self.incremental, self.last))
 
@@ -120,6 +141,15 @@ def ordering(given: Any) -> tuple[tuple[str, bool], ...]:
     return tuple(pairs)
 
 
+def keys_of(given: Any) -> tuple[tuple[str, ...], frozenset[str]]:
+    """(names, those of them that mean a property all the same) of what group_by= takes. Raises InvalidQuery."""
+    keys = () if given is None else given if isinstance(given, (list, tuple)) else (given,)
+    if not all(isinstance(key, Prop) or (isinstance(key, str) and key) for key in keys):
+        raise InvalidQuery(f"group_by= takes names of properties, not {given!r}")
+    names = tuple(key.name if isinstance(key, Prop) else key for key in keys)
+    return names, frozenset(key.name for key in keys if isinstance(key, Prop) and key.name in OWN)
+
+
 def condition(given: Any, tz: Any) -> Condition:
     """Conditions as where= and having= take them: None, a mapping, an expression or a function."""
     return TRUE if given is None else conditions([given], {}, tz)
@@ -146,6 +176,7 @@ def to_spec(made: Definition) -> Any:
     return {
         **source,
         "group_by": list(made.group_by),
+        "props": sorted(made.props),
         "compute": {
             name: {"operation": one.operation, "field": spec_of(one.field), "argument": one.argument}
             for name, one in made.compute.items()
@@ -192,6 +223,7 @@ def from_spec(name: str, spec: Any, tz: Any, view: Callable[[str], Any]) -> Defi
         source=source,
         where=where,
         group_by=tuple(spec["group_by"]),
+        props=frozenset(spec.get("props", ())),
         compute={
             key: Aggregation(one["operation"], field_of(one["field"]), one["argument"])
             for key, one in spec["compute"].items()

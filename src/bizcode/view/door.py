@@ -16,11 +16,12 @@ import orjson
 from .. import values, when
 from ..errors import AlreadyExists, InvalidQuery, NotFound, StorageError
 from ..plan.aggregation import Aggregation
+from ..plan.fields import prop
 from ..query import Lazy
 from ..query.selection import check_count
 from ..record import Row
 from .anew import Anew, Written, rows_of
-from .definition import Definition, condition, from_spec, ordering, to_spec
+from .definition import Definition, condition, from_spec, keys_of, ordering, to_spec
 from .elements import OfElements, OfRows
 from .kept import FEW, MANY, clear
 from .of_records import OfRecords, can_be_followed
@@ -64,7 +65,8 @@ class Views:
         Args:
             name: not blank.
             source: `biz.track.Purchase` (with conditions), `biz.measure.x`, a stream, another view.
-            group_by: a property, several, or "user" (the merged identity). None: one row of all.
+            group_by: a property, several, or "user" (the merged identity; `prop("user")` is the property of that
+                name). None: one row of all.
             compute: names to `biz.sum("amount")`, `biz.count()`, ...
             where, having: conditions on the records, on the rows.
             order_by, limit: the order of the rows, and how many of them there are.
@@ -111,10 +113,7 @@ class Views:
             raise InvalidQuery(
                 f"a view's source is biz.track.X, biz.measure.x, a stream or a view, not {source!r}"
             )
-        keys = () if group_by is None else (group_by,) if isinstance(group_by, str) else group_by
-        if not isinstance(keys, (list, tuple)) or not all(isinstance(key, str) and key for key in keys):
-            raise InvalidQuery(f"group_by= takes names of properties, not {group_by!r}")
-        keys = tuple(keys)
+        keys, props = keys_of(group_by)
         if len(set(keys)) < len(keys):
             raise InvalidQuery(f"group_by= names a property twice: {', '.join(keys)}")
         if not isinstance(incremental, bool):
@@ -133,6 +132,7 @@ class Views:
             name=name,
             source=source,
             group_by=keys,
+            props=props,
             compute=dict(compute),
             where=condition(where, tz),
             having=condition(having, tz),
@@ -325,7 +325,7 @@ class Views:
             raise InvalidQuery(f"a view has no {sorted(unknown)[0]!r} to update")
         given = {
             "source": known.source,
-            "group_by": known.group_by,
+            "group_by": [prop(key) if key in known.props else key for key in known.group_by],
             "compute": known.compute,
             "where": known.where,
             "order_by": [{field: "desc" if down else "asc"} for field, down in known.order_by],

@@ -12,7 +12,7 @@ from ..engine.identity import Identity
 from ..plan.accumulator import Accumulator
 from ..plan.aggregation import value_of
 from ..plan.condition import TRUE
-from ..plan.fields import MISSING, as_field, read
+from ..plan.fields import MISSING, read
 from ..plan.removing import removable
 from ..record import Record, Row
 from .definition import Definition
@@ -40,14 +40,17 @@ class Elements:
     def __init__(self, definition: Definition, user: Callable[[str], str]) -> None:
         self._where = None if definition.where == TRUE else definition.where
         self._user = user
-        self._keys = [(name, as_field(name)) for name in definition.group_by]
+        self._keys = [(name, definition.field_of(name)) for name in definition.group_by]
+        self._user_at = definition.user_at
         self.folds = [removable(made) for made in definition.compute.values()]
 
     def read(self, element: Any, time: int) -> tuple[Key, tuple[Any, ...]] | None:
         """(place, values) of an element; None where the conditions leave it out."""
         if self._where is not None and not self._where.matches(element):
             return None
-        place = tuple(self._part(element, name, field) for name, field in self._keys)
+        place = tuple(
+            self._part(element, name, field, n == self._user_at) for n, (name, field) in enumerate(self._keys)
+        )
         return place, tuple(self._value(fold, element, time) for fold in self.folds)
 
     def _value(self, fold: Accumulator, element: Any, time: int) -> Any:
@@ -55,8 +58,8 @@ class Elements:
             return None if element.user is None else self._user(element.user)
         return _given(fold, element, time)
 
-    def _part(self, element: Any, name: str, field: Any) -> Any:
-        if name == "user" and isinstance(element, Record):
+    def _part(self, element: Any, name: str, field: Any, user: bool) -> Any:
+        if user and isinstance(element, Record):
             return None if element.user is None else self._user(element.user)
         found = read(element, field)
         return None if found is MISSING else part_of(_plain(found), name)
@@ -83,7 +86,7 @@ class OfElements(Table):
 
     def __init__(self, store: Store, definition: Definition) -> None:
         super().__init__(store, definition)
-        self._by_user = "user" in definition.group_by or any(
+        self._by_user = definition.user_at is not None or any(
             made.field is not None and own_of(made.field) == "user" for made in definition.compute.values()
         )
         self._identity = Identity()

@@ -19,19 +19,17 @@ from ..engine.aggregate import decode
 from ..engine.relation import VALUE, Column, Relation
 from ..plan import predicates
 from ..plan.accumulator import Accumulator
-from ..plan.fields import Field, as_field
+from ..plan.fields import Field
 from ..plan.removing import RESERVE, Reserved, reserved
 from ..plan.select import Dimension, Select
 from ..plan.sql import Parameters
 from ..record import MEASURE
-from .definition import Definition
+from .definition import OWN, Definition
 from .order import Key, key_of
 
-__all__ = ["NUMBERS", "OWN", "Entry", "Part", "answering", "entries", "folds_of", "own_of", "states"]
+__all__ = ["NUMBERS", "Entry", "Part", "answering", "entries", "folds_of", "own_of", "states"]
 
 Entry = tuple[Key, int, int, tuple[Any, ...]]
-OWN = frozenset(("user", "event"))
-"""Names that mean the record's user (merged ids are one) and its event."""
 NUMBERS = frozenset(("sum", "avg", "percentile", "stddev"))
 """Aggregations that take numbers only."""
 
@@ -83,7 +81,9 @@ def _read(session: Session, definition: Definition, span: tuple[int, int] | None
         select = replace(select, since=when.to_datetime(since))
     columns: dict[str, Column] = {"moment": Column("timestamp"), "position": Column("position")}
     dimensions = [
-        Dimension(name, name) if name in OWN else Dimension("property", name, as_field(name))
+        Dimension(name, name)
+        if definition.is_own(name)
+        else Dimension("property", name, definition.field_of(name))
         for name in definition.group_by
     ]
     for n, dimension in enumerate(dimensions):
@@ -91,7 +91,7 @@ def _read(session: Session, definition: Definition, span: tuple[int, int] | None
         columns[f"k{n}"] = (
             Column("user", name="raw")
             if dimension.kind == "user"
-            else _column(dimension.field, dimension.name)
+            else _column(dimension.field, dimension.kind)
         )
     for n, made in enumerate(definition.compute.values()):
         if made.field is not None and made.field.path != ("timestamp",) and made.operation != "count":

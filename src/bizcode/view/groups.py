@@ -47,7 +47,7 @@ class Groups:
         self._summed = [n for n, fold in enumerate(folds) if fold.made.operation in ("sum", "avg")]
         self._dirty = dirty
         self._table: dict[Key, Group] = {}
-        self._user = definition.group_by.index("user") if "user" in definition.group_by else None
+        self._user = definition.user_at
         self._indexed = self._user is not None and len(definition.group_by) > 1
         self._places: dict[str | None, set[Key]] = {}
 

@@ -56,7 +56,7 @@ class OfRecords(Table):
         super().__init__(store, definition)
         self._folds = folds_of(definition)
         self._sliding = definition.last is not None
-        self._user_at = definition.group_by.index("user") if "user" in definition.group_by else None
+        self._user_at = definition.user_at
         self._reads_user = reads_user(definition)
         self._merges = self._user_at is not None or self._reads_user
         self._keepable = not self._sliding and not store.temporary and to_spec(definition) is not None

@@ -64,7 +64,7 @@ class Reading:
         where, python = predicates.split(select.where)
         self._where: Condition | None = None if where == TRUE or where == And(()) else where
         self._python: Condition | Predicate | None = python
-        self._keys = [self._key(name) for name in definition.group_by]
+        self._keys = [self._key(definition, name) for name in definition.group_by]
         self._values = [self._value(fold) for fold in folds_of(definition)]
         self._plain = self._where is None and self._python is None
 
@@ -90,8 +90,8 @@ class Reading:
             row = row._replace(user=self._user(row.user))
         return record_of(row, self._store_id)
 
-    def _key(self, name: str) -> Callable[[Stored, Any], Any]:
-        own = self._own(name)
+    def _key(self, definition: Definition, name: str) -> Callable[[Stored, Any], Any]:
+        own = self._own(name) if definition.is_own(name) else None
         if own is not None:
             return own
         field = as_field(name)
