@@ -115,3 +115,28 @@ def test_a_file_is_asked_once(shop):
         shop.store.segments.place.local(segment.file).unlink()
     assert told_apart(shop)
     assert whole_milliseconds(shop)
+
+
+def test_a_moment_that_began_earlier_is_looked_at_too(biz, monkeypatch):
+    monkeypatch.setattr(facts, "HASH", "length(u)")
+    biz.track.P(user_id="a")
+    engine = biz.store.engine
+    with engine.session() as before:
+        biz.store.segments.seal()
+        biz.track.Q(user_id="bb")
+        assert told_apart(biz, ["Q"])
+        assert told_apart(biz, ["P"])
+        assert engine.facts.hash_tells_users_apart(before, ["P"])
+    assert known(biz) == {"a", "bb"}
+
+
+def test_users_of_a_moment_that_began_earlier_are_looked_at_though_later_rows_were(biz, monkeypatch):
+    monkeypatch.setattr(facts, "HASH", "length(u)")
+    biz.track.P(user_id="a")
+    biz.track.P(user_id="b")
+    engine = biz.store.engine
+    with engine.session() as before:
+        biz.store.segments.seal()
+        biz.track.Q(user_id="cc")
+        assert told_apart(biz, ["Q"])
+        assert not engine.facts.hash_tells_users_apart(before, ["P"])

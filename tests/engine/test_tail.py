@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import duckdb
 import orjson
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bizcode import Business
+from bizcode.engine import Session
 from bizcode.engine.tail import probe, types_in
 from bizcode.record import Stored
 
@@ -41,3 +44,87 @@ def test_a_type_that_comes_after_a_look_is_seen_by_the_next(biz):
         biz.track.A(v=value)
         assert biz.track.A.count().by("v").run()[value if not isinstance(value, list) else "[1]"] >= 1
     assert biz.track.A.sum("v").run() == 4.5
+
+
+def rows_at_hand(biz):
+    with biz.store.engine.session() as session:
+        return session.fetch(f"SELECT count(*) FROM {session.view.table}")[0][0]
+
+
+def test_what_is_sealed_leaves_memory(biz):
+    for n in range(3):
+        biz.track.A(n=n)
+        assert rows_at_hand(biz) == 1
+        biz.store.segments.seal()
+        assert rows_at_hand(biz) == 0
+
+
+def seal(biz, other):
+    biz.store.segments.seal()
+
+
+def seal_a_merge_that_was_not_seen(biz, other):
+    other.identify("x", "y")
+    biz.store.segments.seal()
+
+
+def seal_by_another_and_write_on(biz, other):
+    other.track.A({"user_id": "u4"}, at="2024-03-04")
+    other.store.segments.seal()
+    other.track.B({"user_id": "u4", "p": "late"}, at="2024-03-05")
+
+
+def erase(biz, other):
+    biz.forget("u3")
+
+
+def merge_two_users(biz, other):
+    biz.identify("u1", "u3")
+
+
+def undo_a_merge(biz, other):
+    biz.unidentify("u6")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        seal,
+        seal_a_merge_that_was_not_seen,
+        seal_by_another_and_write_on,
+        erase,
+        merge_two_users,
+        undo_a_merge,
+    ],
+)
+def test_a_question_of_several_statements_is_asked_of_one_moment_whatever_is_changed_meanwhile(
+    biz, monkeypatch, change
+):
+    for user, names in {"u1": "AB", "u2": "A", "u3": "ABB", "u5": "A", "u6": "B"}.items():
+        for day, name in enumerate(names, 1):
+            biz.track[name]({"user_id": user, "p": day}, at=f"2024-03-0{day}")
+    biz.identify("u6", "u5")
+    with Business(biz.store.root, clock=biz.clock, worker=False) as other:
+        asked = biz.track.funnel(["A", "B"]).by("p")
+        expected = asked.run()
+        keep, kept = Session.keep, []
+
+        def changed_between(self, table, sql, parameters=None):
+            kept.append(table)
+            if len(kept) == 2:
+                change(biz, other)
+                biz.track.any.count().by("user").run()
+            keep(self, table, sql, parameters)
+
+        monkeypatch.setattr(Session, "keep", changed_between)
+        assert asked.run() == expected
+        assert kept == ["funnel_starts", "funnel_later", "funnel_users"]
+    assert len(table_names(biz)) == 2
+
+
+def table_names(biz):
+    engine = biz.store.engine
+    found = engine.connection.execute(
+        "SELECT table_name FROM duckdb_tables() WHERE schema_name = $1", [engine.schema]
+    )
+    return [name for (name,) in found.fetchall() if name != "names"]

@@ -129,7 +129,7 @@ class Engine:
                 if session is not None:
                     session.close()
                 cursor.close()
-                self.tail.release()
+                self.tail.release(view)
 
     def close(self) -> None:
         if self._pool is not None:
@@ -168,7 +168,7 @@ class Session:
         self.tz = engine.tz
         self.store_id = engine.log.store_id
         self.place = engine.segments.place
-        self.merges = engine.tail.merges
+        self.merges = view.merges
         self.pending: list[Stored] = []
         self.pending_table = "pending"
         self._ranges: dict[int, when.Range] = {}
@@ -201,7 +201,7 @@ class Session:
     ) -> dict[tuple[str, ...], frozenset[str]]:
         """The JSON types at each path of unsealed records."""
         if not pending:
-            return dict(self.engine.tail.types(kind, name, paths))
+            return dict(self.engine.tail.types(self.view, kind, name, paths))
         where, values = ("kind = $1", [kind]) if name is None else ("kind = $1 AND name = $2", [kind, name])
         found = tail.probe(self.cursor, "pending", paths, where, values)
         return {path: frozenset(types) for path, types in found.items()}

@@ -89,7 +89,7 @@ class Facts:
     def _forget_names(self) -> None:
         self._connection.execute(f"CREATE OR REPLACE TABLE {self._names} (h UBIGINT, u VARCHAR)")
         self._files: set[str] = set()
-        self._until = self._count = 0
+        self._since = self._until = self._count = 0
         self._merged = (0, 0)
         self._erased = b""
         self._shared = self._many = False
@@ -104,9 +104,11 @@ class Facts:
     def _take_rows(self, session: Session) -> None:
         """The names that no file has."""
         view = session.view
+        if not self._since <= view.sealed_to <= self._until:
+            # Rows that were not looked at lie between, or an older moment has some that are in files since.
+            self._since = self._until = view.sealed_to
         if view.head > self._until:
-            after = max(self._until, view.sealed_to)
-            between = f"position > {after} AND position <= {view.head}"
+            between = f"position > {self._until} AND position <= {view.head}"
             self._take(self._connection, f'SELECT "user" AS u FROM {view.table} WHERE {between}')
             self._until = view.head
         if view.identity != self._merged:

@@ -6,6 +6,8 @@ from typing import Any
 
 import orjson
 
+from .shared import SharedTable
+
 __all__ = ["Identity"]
 
 
@@ -93,20 +95,21 @@ class Identity:
                 self._name[member] = name
                 self._dirty.add(member)
 
-    def flush(self, connection: Any, table: str) -> None:
+    def flush(self, connection: Any, table: SharedTable) -> None:
         """Bring the table up to date: one row for each id that counts under another's name."""
         if self._reset:
-            connection.execute(f"DELETE FROM {table}")
+            table.keep("FALSE")
             self._dirty = set(self._name)
             self._reset = False
         if not self._dirty:
             return
         changed = list(self._dirty)
         self._dirty = set()
-        connection.execute(f"DELETE FROM {table} WHERE alias IN (SELECT unnest($1::VARCHAR[]))", [changed])
+        table.keep("alias NOT IN (SELECT unnest($1::VARCHAR[]))", [changed])
         rows = [(id, self._name[id]) for id in changed if self._name[id] != id]
         if rows:
             aliases, users = (list(column) for column in zip(*rows, strict=True))
             connection.execute(
-                f"INSERT INTO {table} SELECT unnest($1::VARCHAR[]), unnest($2::VARCHAR[])", [aliases, users]
+                f"INSERT INTO {table.name} SELECT unnest($1::VARCHAR[]), unnest($2::VARCHAR[])",
+                [aliases, users],
             )

@@ -15,6 +15,7 @@ from ..log import Log, Reader
 from ..record import MEASURE, SYSTEM, Draft, Stored
 from ..segments import Catalog, SegmentStore
 from .identity import Identity
+from .shared import SharedTable
 
 __all__ = ["PENDING", "Tail", "View", "retracted_key"]
 
@@ -56,6 +57,9 @@ class View:
     retracted: dict[tuple[str, str], frozenset[int]]
     merged: bool
     table: str
+    """Where the rows are, and perhaps others that aren't of this moment: by `sealed_to` and `head` they are told."""
+    merges: str
+    """Where the merges are: alias, user."""
     values: dict[str, frozenset[str]]
     """Of each metric in the tail whether its numbers are "int", "double" or both."""
     identity: tuple[int, int] = (0, 0)
@@ -79,37 +83,33 @@ class Tail:
     def __init__(self, log: Log, segments: SegmentStore, connection: Any, schema: str) -> None:
         self.log = log
         self.segments = segments
-        self.table = f"{schema}.tail"
-        self.merges = f"{schema}.merged"
         self._connection = connection
         self._lock = threading.Lock()
         self._state = _State()
         self._identity = Identity()
         self._changes: int | None = None
-        self._active = 0
         self._trimmed = 0
         self._view: View | None = None
         self._recent: list[Stored] = []
         """The newest rows of the table, at most RECENT."""
         self._probes: dict[tuple[str, str | None, tuple[str, ...]], tuple[int, set[str]]] = {}
         columns = ", ".join(f'"{name}" {type}' for name, type in _COLUMNS)
-        connection.execute(f"CREATE TABLE {self.table} ({columns})")
-        connection.execute(f'CREATE TABLE {self.merges} (alias VARCHAR, "user" VARCHAR)')
+        self._rows = SharedTable(connection, f"{schema}.tail", columns)
+        self._merges = SharedTable(connection, f"{schema}.merged", 'alias VARCHAR, "user" VARCHAR')
 
-    def release(self) -> None:
+    def release(self, view: View) -> None:
         """The query that followed has ended."""
         with self._lock:
-            self._active -= 1
+            self._rows.leave(view.table)
+            self._merges.leave(view.merges)
 
     def follow(self) -> View:
         """The view of now: every write that returned before this call is in it. `release` must follow."""
         with self._lock:
-            self._active += 1
-            try:
-                return self._followed()
-            except BaseException:
-                self._active -= 1
-                raise
+            view = self._followed()
+            self._rows.enter(view.table)
+            self._merges.enter(view.merges)
+            return view
 
     def _followed(self) -> View:
         changes = self.log.changes()
@@ -138,12 +138,11 @@ class Tail:
             self._recount()
         else:
             self._count(rows)
-        # A running query may still read by an older view: what is sealed leaves when nobody does.
-        if state.sealed_to > self._trimmed and not self._active:
-            self._connection.execute(f"DELETE FROM {self.table} WHERE position <= {state.sealed_to}")
+        if state.sealed_to > self._trimmed:
+            self._rows.keep(f"position > {state.sealed_to}")
             self._trimmed = state.sealed_to
         state.position = max(head, state.position)
-        self._identity.flush(self._connection, self.merges)
+        self._identity.flush(self._connection, self._merges)
         return View(
             catalog=catalog,
             sealed_to=catalog.sealed_to,
@@ -151,7 +150,8 @@ class Tail:
             names={key: (s[0], s[1], s[2]) for key, s in state.stats.items() if s[0]},
             retracted={key: frozenset(found) for key, found in state.retracted.items() if found},
             merged=bool(self._identity),
-            table=self.table,
+            table=self._rows.name,
+            merges=self._merges.name,
             values={
                 name: frozenset(type for type, seen in (("int", s[3]), ("double", s[4])) if seen)
                 for (kind, name), s in state.stats.items()
@@ -167,7 +167,7 @@ class Tail:
 
     def _restart(self, reader: Reader, erased: bytes) -> None:
         """Begin again from the kept state: something was erased, or system records were sealed unseen."""
-        self._connection.execute(f"DELETE FROM {self.table}")
+        self._rows.keep("FALSE")
         self._trimmed = 0
         self._state = _State(erased=erased)
         self._probes.clear()
@@ -211,20 +211,25 @@ class Tail:
             (kind, name): [rows, low, high, ints, doubles]
             for kind, name, rows, low, high, ints, doubles in self._connection.execute(
                 f"SELECT kind, name, count(*), min(epoch_us(timestamp)), max(epoch_us(timestamp)), count(value_int), count(value) "
-                f"FROM {self.table} WHERE position > {self._state.sealed_to} GROUP BY ALL"
+                f"FROM {self._rows.name} WHERE position > {self._state.sealed_to} GROUP BY ALL"
             ).fetchall()
         }
 
     def _insert(self, rows: list[Stored]) -> None:
-        insert(self._connection, self.table, rows)
+        insert(self._connection, self._rows.name, rows)
         self._recent = [*self._recent, *rows[-RECENT:]][-RECENT:]
 
     def types(
-        self, kind: str, name: str | None, paths: list[tuple[str, ...]]
+        self, view: View, kind: str, name: str | None, paths: list[tuple[str, ...]]
     ) -> dict[tuple[str, ...], frozenset[str]]:
-        """The JSON types seen at each path in the tail's records of that kind and name (None: of all names).
+        """The JSON types seen at each path in a view's records of that kind and name (None: of all names).
         Looks only at what came since it was asked last."""
         with self._lock:
+            if view.table != self._rows.name:
+                # Its rows have left the table of now, and with them what was known of their types.
+                where, values = _of(kind, name, view.sealed_to)
+                found_then = probe(self._connection, view.table, paths, where, values)
+                return {path: frozenset(types) for path, types in found_then.items()}
             known = {path: self._probes.get((kind, name, path), (0, set())) for path in paths}
             behind = {path: found for path, found in known.items() if found[0] < self._state.position}
             if behind:
@@ -233,17 +238,18 @@ class Tail:
                     rows = [row for row in self._recent if row.position > since and row.kind == kind]
                     found_now = types_in([row for row in rows if name in (None, row.name)], list(behind))
                 else:
-                    found_now = probe(
-                        self._connection,
-                        self.table,
-                        list(behind),
-                        f"kind = $1 AND position > {since}" + ("" if name is None else " AND name = $2"),
-                        [kind] if name is None else [kind, name],
-                    )
+                    where, values = _of(kind, name, since)
+                    found_now = probe(self._connection, self._rows.name, list(behind), where, values)
                 for path, (_, types) in behind.items():
                     types |= found_now[path]
                     self._probes[kind, name, path] = (self._state.position, types)
             return {path: frozenset(found[1]) for path, found in known.items()}
+
+
+def _of(kind: str, name: str | None, after: int) -> tuple[str, list[Any]]:
+    """SQL of the records of a kind and name after a position, with its values."""
+    where = f"kind = $1 AND position > {after}"
+    return (where, [kind]) if name is None else (f"{where} AND name = $2", [kind, name])
 
 
 _TYPES = {
