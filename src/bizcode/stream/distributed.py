@@ -36,9 +36,6 @@ from .runtime import Runtime
 
 __all__ = ["Distributed"]
 
-MOST = 2_000_000
-"""How many positions make a range at most."""
-
 
 class Distributed(ABC):
     """Drives one query, in the process that holds it. Windows and joins say how a range is made, what Spark is fed of
@@ -53,6 +50,8 @@ class Distributed(ABC):
     plan: Plan
     nothing: Mapping[str, Any]
     """What the kind of query adds to the state, at the beginning."""
+    most = 2_000_000
+    """How many positions make a range at most."""
 
     def __init__(self, name: str, runtime: Runtime, place: Path, session: Any) -> None:
         self.name = name
@@ -114,7 +113,7 @@ class Distributed(ABC):
         try:
             if self._query is None and not self._begin(after, pause):
                 return False
-            until = min(self._store.log.head(), self.consumer.position + MOST)
+            until = min(self._store.log.head(), self.consumer.position + self.most)
             made = self._range(self.consumer.position, until)
             if made.empty:
                 return False

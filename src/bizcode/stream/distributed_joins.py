@@ -78,6 +78,7 @@ class DistributedJoin(Distributed):
         begins: how the sides begin, which is all of them.
     """
 
+    most = 200_000  # Spark keeps all rows of a range at once, and lets go of what is over in the next one
     nothing = {"mark": NEVER, "gone": {}, "alone": {}}
 
     def __init__(
