@@ -15,7 +15,7 @@ from ..errors import AlreadyExists, InvalidQuery
 from ..plan.condition import Condition
 from ..query.base import Query
 from ..query.reach import describe
-from ..record import MEASURE, Row, record_of
+from ..record import MEASURE, Row
 from .alerts import Alert, Alerts
 from .question import QueryWatcher, asked_by
 from .rule import AlertEvent, Rule, Status
@@ -187,12 +187,7 @@ def define(
         watcher = followed = MetricWatcher(
             alerts, full, rule, metric, tags, notify, resolve, where=select.where
         )
-        store_id = store.log.store_id
-        pattern = Pattern(
-            frozenset((MEASURE,)),
-            frozenset(select.names or ()),
-            lambda row: select.where.matches(record_of(row, store_id)),
-        )
+        pattern = Pattern(frozenset((MEASURE,)), frozenset(select.names or ()))
         if rule.absent is not None and not tags:
             with store.log.transaction() as tx:
                 key = watcher._key({})

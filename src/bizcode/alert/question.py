@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from .. import when
-from ..consume.dead import bury
 from ..errors import InvalidQuery, StorageError
 from ..plan.select import Aggregate
 from ..query.reach import describe
@@ -90,7 +89,8 @@ class QueryWatcher(Watcher):
         except StorageError:
             raise
         except Exception as error:  # noqa: BLE001 - a user's condition; other alerts go on
-            self._failed(error, now)
+            with self._store.log.transaction() as tx:
+                self._failed(tx, error, None, {})  # one for the alert, however often it fails
 
     def _ask(self, now: int) -> None:
         asked, rule = self._asked, self._rule
@@ -126,12 +126,6 @@ class QueryWatcher(Watcher):
 
     def _tags(self, key: tuple[Any, ...]) -> dict[str, Any]:
         return dict(zip(self._asked.tags, (_tag(part) for part in key), strict=True))
-
-    def _failed(self, error: Exception, now: int) -> None:
-        """One dead letter for the alert, however often it fails; a retry asks again."""
-        with self._store.log.transaction() as tx:
-            due = {"alert": self._alert, "metric": self._metric}
-            bury(tx, self.name, None, error, 1, now, due, "look", ("alert-look", self._alert, None))
 
 
 def _groups(answer: Any) -> dict[tuple[Any, ...], Any]:

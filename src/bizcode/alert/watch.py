@@ -10,6 +10,7 @@ import orjson
 from .. import when
 from ..consume.consumer import call
 from ..consume.dead import bury
+from ..errors import StorageError
 from ..plan.condition import Condition
 from ..record import Stored, record_of
 from ..unit import UnitOfWork
@@ -117,6 +118,14 @@ class Watcher:
             found.append(status.at + rule.absent)
         return min(found, default=None)
 
+    def _failed(self, tx: Transaction, error: Exception, position: int | None, data: dict[str, Any]) -> None:
+        """A dead letter of a condition that raised; a retry ends it: what it was about is past."""
+        due = {"alert": self._alert, "metric": self._metric, **data}
+        key = "look" if position is None else str(position)
+        bury(
+            tx, self.name, position, error, 1, self._store.now(), due, key, ("alert-look", self._alert, None)
+        )
+
     def tick(self, now: int) -> None:
         self._look(now)
         with self._store.log.transaction() as tx:
@@ -186,11 +195,20 @@ class MetricWatcher(Watcher):
             return
         store_id = self._store.log.store_id
         for row in rows:
-            record = record_of(row, store_id)
-            tags = {tag: record.data.get(tag) for tag in self._by}
-            if self._rule.min_samples and not self._enough(tx, tags, row.time):
-                continue
-            self.move(tx, tags, row.value, row.time)
+            try:
+                self._take(tx, row, record_of(row, store_id))
+            except StorageError:
+                raise
+            except Exception as error:  # noqa: BLE001 - a user's condition; the next sample is looked at
+                self._failed(tx, error, row.position, {"value": row.value})
+
+    def _take(self, tx: Transaction, row: Stored, record: Any) -> None:
+        if not self._where.matches(record):
+            return
+        tags = {tag: record.data.get(tag) for tag in self._by}
+        if self._rule.min_samples and not self._enough(tx, tags, row.time):
+            return
+        self.move(tx, tags, row.value, row.time)
 
     def _enough(self, tx: Transaction, tags: dict[str, Any], at: int) -> bool:
         """So many samples in the time that the condition looks at: `for_`, or all there were."""

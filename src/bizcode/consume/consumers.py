@@ -16,7 +16,8 @@ from .. import values
 from ..clock import ManualClock
 from ..errors import AlreadyExists, BizError, InvalidQuery, InvalidValue, StorageError
 from ..log.bells import new_bell, ring
-from ..plan.condition import TRUE, Condition, conditions
+from ..plan.condition import TRUE, And, Condition, conditions
+from ..plan.predicates import split
 from ..plan.select import Select
 from ..record import Stored, record_of
 from .consumer import Consumer, Handler, Pattern
@@ -156,12 +157,15 @@ class Consumers:
         if select.since is not None or select.until is not None:
             raise InvalidQuery("a subscription has no range: leave out since() and until(), or say since=")
         condition: Condition = TRUE if where is None else conditions([where], {}, self.store.tz)
-        also, names = select.where, select.names
-        store_id = self.store.log.store_id
+        plain, python = split(And((condition, select.where)))
+        names, store_id = select.names, self.store.log.store_id
 
         def matches(row: Stored) -> bool:
-            record = record_of(row, store_id)
-            return condition.matches(record) and also.matches(record)
+            return plain.matches(record_of(row, store_id))
+
+        def told(record: Any) -> Any:
+            # A user's predicate fails as the function does: it is tried again, then a dead letter is left.
+            return fn(record) if python is None or python.matches(record) else None
 
         pattern = Pattern(frozenset((select.kind,)), None if names is None else frozenset(names), matches)
         if name is not None:
@@ -169,7 +173,7 @@ class Consumers:
         id = name or f"subscription-{uuid.uuid4().hex[:12]}"
         if name is not None and name in self._consumers and not self._consumers[name].stopped:
             raise AlreadyExists(f"there is a subscription {name!r} in this process already")
-        self.follow(id, pattern, function=fn, since=since, durable=name is not None)
+        self.follow(id, pattern, function=told, since=since, durable=name is not None)
         return Subscription(id, lambda: self._end(id))
 
     def _end(self, name: str) -> None:

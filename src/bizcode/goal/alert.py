@@ -9,6 +9,7 @@ import orjson
 
 from ..consume.consumer import call
 from ..consume.dead import bury
+from ..errors import StorageError
 from ..unit import UnitOfWork
 
 if TYPE_CHECKING:
@@ -49,7 +50,18 @@ class GoalAlert:
         if kept is None or orjson.loads(kept)["state"] != "active" or self._goals._known(self._goal) is None:
             self._looked, self._kept = (now, head), False
             return
-        progress = self._goals._progress(self._goal)
+        try:
+            progress = self._goals._progress(self._goal)
+        except StorageError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a function in its target; other work goes on
+            self._looked, self._kept = (now, head), False
+            with store.log.transaction() as tx:
+                told = {"goal": self._goal}
+                bury(
+                    tx, self.name, None, error, 1, store.now(), told, "look", ("goal-look", self._goal, None)
+                )
+            return
         key = f"{self._goal}:{self._status}"
         seen = store.log.get("goal-status", key)
         if seen is None or seen.decode() != progress.status:

@@ -399,9 +399,15 @@ class Runtime:
         self.count("dead")
         on_error = self.options.on_error
         if on_error is not None:
-            call(on_error, error, element.value)
-        else:
-            self.letters.write(self, error, element, attempts, trial)
+            try:
+                call(on_error, error, element.value)
+            except Stopped:
+                raise
+            except Exception as failed:  # noqa: BLE001 - the last resort failed too
+                error = failed
+            else:
+                return
+        self.letters.write(self, error, element, attempts, trial)
 
     def batch(self, unit: UnitOfWork, rows: list[Stored]) -> None:
         """A batch of records; all that follows from it is in the unit."""

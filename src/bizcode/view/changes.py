@@ -11,6 +11,7 @@ import orjson
 
 from ..consume.consumer import RETRIES, call
 from ..consume.dead import bury
+from ..errors import StorageError
 from ..plan.condition import Condition
 from ..record import Row
 from ..unit import UnitOfWork
@@ -86,12 +87,23 @@ class Changes:
             kept = orjson.loads(log.get("view-again", key) or b"[]")
             self._give([_revived(one) for one in kept], key)
         self._looked = self._moment()
-        changes = [
-            ViewChange(
-                "insert" if before is None else "delete" if after is None else "update", key, before, after
-            )
-            for key, before, after in self._changed()
-        ]
+        try:
+            changes = [
+                ViewChange(
+                    "insert" if before is None else "delete" if after is None else "update",
+                    key,
+                    before,
+                    after,
+                )
+                for key, before, after in self._changed()
+            ]
+        except StorageError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a function of the view's; other work goes on
+            with log.transaction() as tx:
+                told, retry = {"view": self._view}, ("view-look", self.name, None)
+                bury(tx, self.name, None, error, 1, now, told, "look", retry)
+            return
         for batch in [changes] if "fn" in self._tell else [[change] for change in changes]:
             if batch:
                 self._give(batch)
