@@ -114,6 +114,17 @@ def test_a_left_element_alone_is_given_to_the_microsecond(business):
         ]
 
 
+@pytest.mark.parametrize("within", ["3650d", "36500d"])
+def test_a_bound_may_be_as_long_as_a_business_lives(business, within):
+    left, right = business.stream.track.L.key_by("k"), business.stream.track.R.key_by("k")
+    pairs = left.left_join(right).within(within).on(lambda one, other: {"r": other and other.n})
+    pairs.to.track.Given.named("s").start()
+    business.track.L({"k": 1}, at="2024-01-01")
+    business.track.R({"k": 1, "n": 2}, at="2030-01-01")
+    business.drain()
+    assert [e.r for e in business.track.Given.events()] == [2]
+
+
 def joined(left: Any, right: Any, how: str = "join") -> Any:
     return getattr(left, how)(right).within("1h").on(lambda one, other: {"n": 1})
 

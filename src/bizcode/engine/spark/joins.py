@@ -85,4 +85,5 @@ def _stretch(us: str, size: int) -> str:
 
 def _interval(us: int) -> str:
     """Microseconds as whole seconds in Spark's SQL, no less."""
-    return f"make_dt_interval(0, 0, 0, CAST({-(-us // 1_000_000)} AS DECIMAL(18, 6)))"
+    days, seconds = divmod(-(-us // 1_000_000), 86_400)  # of seconds it takes no more than twelve digits
+    return f"make_dt_interval({days}, 0, 0, CAST({seconds} AS DECIMAL(18, 6)))"

@@ -169,4 +169,4 @@ class Streaming:
 def _reason(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     last = [line for line in lines if "Error:" in line or "Exception:" in line]
-    return (last or lines or [type(error).__name__])[-1]
+    return (last or lines[:1] or [type(error).__name__])[-1]  # below it Spark shows its plan
