@@ -14,6 +14,7 @@ import sys
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,6 +23,8 @@ from test_spark import same
 
 import bizcode
 from bizcode import AlreadyExists, Business, InvalidQuery, ManualClock, StorageError, this
+from bizcode.engine.spark.joins import Pairs
+from bizcode.engine.spark.streaming import Streaming
 
 START = 1_711_832_400  # Sat 30 March 2024, 22:00 in Berlin: the night loses an hour
 NAMES = ("Tick", "Tick", "Tock")
@@ -280,6 +283,32 @@ def test_a_business_without_spark_has_no_stream_on_it(tmp_path):
         stream = windows(biz.stream.track.Tick).aggregate(n=biz.count()).to.track.Hour.named("s")
         with pytest.raises(InvalidQuery, match="the Spark that its business was opened with"):
             stream.start(engine="spark")
+
+
+def test_a_window_made_again_has_nothing_from_before_the_stream_began(business):
+    got: list[int] = []
+    before = business.track.Tick({"k": "a", "n": 1}, at="2024-01-01T00:10")
+    stream = windows(business.stream.track.Tick.key_by("k")).aggregate(n=business.sum("n"))
+    stream.to(lambda e: got.append(e.n)).named("s").start()
+    first, _ = (business.track.Tick({"k": "a", "n": n}, at="2024-01-01T00:20") for n in (10, 100))
+    business.drain()
+    business.retract(first.id)
+    business.retract(before.id)
+    business.track.Tick({"k": "b", "n": 0}, at="2024-01-01T01:00")
+    business.drain()
+    assert got == [100]
+
+
+def test_what_spark_says_of_a_failure_is_told_without_its_plan():
+    said = "[STREAM_FAILED] Query terminated with exception: no\n=== Streaming Query ===\n+- ~Scan"
+
+    def fails() -> None:
+        raise RuntimeError(said)
+
+    streaming = Streaming(None, Path("/nowhere"), Pairs(1, 1, 0, False))
+    streaming._query = SimpleNamespace(processAllAvailable=fails, stop=lambda: None)
+    with pytest.raises(StorageError, match=r"could not go on with the stream: \[STREAM_FAILED\].*: no$"):
+        streaming.settle(lambda *_: None)
 
 
 def test_a_lost_checkpoint_is_told_and_a_stream_begun_anew_replaces_what_it_gave(business):

@@ -271,6 +271,36 @@ def test_records_keep_their_own_attributes_in_joins_and_reductions(shop):
     assert [(e.who, e.took) for e in biz.track.Paid.events().run()] == [("o1", 30.0)]
 
 
+@pytest.mark.parametrize("since", [None, at(20)])
+@pytest.mark.parametrize("again", [False, True])
+def test_a_window_made_again_has_nothing_from_before_the_stream_began(tmp_path, since, again):
+    clock, got = ManualClock(START), []
+
+    def start(biz, since=None):
+        windows = biz.stream.track.P.key_by("k").window.tumbling("1h").aggregate(total=biz.sum("v"))
+        windows.to(lambda e: got.append(e.total)).named("w").start(since=since)
+        biz.drain()
+
+    with Business(tmp_path, clock=clock, worker=False) as biz:
+        before = biz.track.P({"k": "x", "v": 1}, at=at(10))
+        start(biz, since)
+        first, _ = (biz.track.P({"k": "x", "v": v}, at=at(30)) for v in (10, 100))
+        biz.drain()
+        if not again:
+            biz.retract(first.id)
+            biz.retract(before.id)
+            clock.advance("2h")
+            biz.drain()
+    if again:
+        with Business(tmp_path, clock=clock, worker=False) as biz:
+            start(biz)
+            biz.track.P({"k": "x", "v": 1_000}, at=at(15))
+            biz.retract(first.id)
+            clock.advance("2h")
+            biz.drain()
+    assert got == [100 + 1_000 * (again and since is None)]
+
+
 def test_a_running_fold_is_made_again_without_what_is_retracted(shop):
     biz, _ = shop
     keyed = biz.stream.track.P.key_by("k")

@@ -173,7 +173,7 @@ class DistributedWindows(Distributed):
             found = [
                 position
                 for select in selects(session, self._pattern, kept.start, kept.end)
-                for position in times(session, [select], (0, changed["closed"]))[0].tolist()
+                for position in times(session, [select], (self._state["from"], changed["closed"]))[0].tolist()
             ]
         runtime, mine = self._runtime, index_of(kept.key)
         for stored in self._store.stored([position for position in found if position not in gone]):
@@ -254,7 +254,7 @@ class DistributedWindows(Distributed):
 
         for position, at in back:
             stored = self._store.stored_at(position)
-            if stored is None or not self._pattern.wants(stored):
+            if stored is None or position <= self._state.get("from", 0) or not self._pattern.wants(stored):
                 continue
             mark = int(marks[numpy.searchsorted(made.positions, at)])
             for element in self._runtime.before(self._runtime.element(stored), self._plan.stage):

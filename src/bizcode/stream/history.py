@@ -46,17 +46,17 @@ def selects(session: Session, pattern: Pattern, low: int | None, high: int | Non
     return found
 
 
-def between(store: Store, pattern: Pattern, low: int, high: int, upto: int) -> Iterator[Stored]:
-    """The records of a pattern with low <= time < high, up to a position, in order of time; retracted ones
-    are left out."""
+def between(store: Store, pattern: Pattern, low: int, high: int, after: int, upto: int) -> Iterator[Stored]:
+    """The records of a pattern with low <= time < high, after one position and up to another, in order of time;
+    retracted ones are left out."""
     bounds = (None if low < -_EVER else low, None if high > _EVER else high)
     with store.engine.session() as session:
         positions: list[int] = []
         for select in selects(session, pattern, *bounds):
             parameters = Parameters()
             columns = {"place": Column("position"), "moment": Column("timestamp")}
-            relation = session.relation(select, columns, parameters)
-            sql = f"SELECT place FROM ({relation.sql}) WHERE place <= {int(upto)} ORDER BY moment, place"
+            relation = session.relation(select, columns, parameters, (after, upto))
+            sql = f"SELECT place FROM ({relation.sql}) ORDER BY moment, place"
             positions += [position for (position,) in session.fetch(sql, parameters)]
     for n in range(0, len(positions), 5_000):
         yield from store.stored(positions[n : n + 5_000])

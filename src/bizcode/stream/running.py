@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +68,15 @@ def halt(consumers: Consumers, full: str) -> None:
 
 
 def _connect(runtime: Runtime, consumer: Consumer) -> None:
+    state = runtime.state
+    begun = state.get("begun")
+    if begun is not None:
+        consumer.pattern = replace(consumer.pattern, since=begun[1])
+    elif not state.items(""):
+        state.put("begun", [consumer.position, consumer.pattern.since])
+        unit = UnitOfWork(runtime.store.log)
+        state.save(unit)
+        unit.commit()
     consumer.reload = runtime.state.reload
     consumer.revive = runtime.letters.revive
     runtime.pause = lambda seconds: consumer.pause is None or consumer.pause(seconds)

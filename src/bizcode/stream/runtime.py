@@ -158,6 +158,12 @@ class Runtime:
         self._at = max(last, time, arrived or time) if usual else now
         self._moved = True
 
+    @property
+    def beginning(self) -> tuple[int, int]:
+        """The position up to which nothing came in, and the time before which nothing did."""
+        after, since = self.state.get("begun") or (0, None)
+        return after, NEVER if since is None else since
+
     def reach(self, watermark: int) -> None:
         """The watermark is there; it never goes back."""
         if watermark > self._mark:
@@ -256,11 +262,14 @@ class Runtime:
             return
         first = next(iter(self.operators), None)
         row = None if first is None and not self._written else self.store.stored_at(position)
-        if row is None or not self.pipeline.source.pattern.wants(row):
+        after, since = self.beginning
+        if row is None or position <= after or row.time < since:
+            return
+        if not self.pipeline.source.pattern.wants(row):
             return
 
         def left(low: int, high: int, stage: int | None = first) -> Iterator[Element]:
-            for other in between(self.store, self.pipeline.source.pattern, low, high, at):
+            for other in between(self.store, self.pipeline.source.pattern, max(low, since), high, after, at):
                 yield from self.before(self.element(other), stage or 0)
 
         for n, sink in self._written:
