@@ -128,3 +128,15 @@ def table_names(biz):
         "SELECT table_name FROM duckdb_tables() WHERE schema_name = $1", [engine.schema]
     )
     return [name for (name,) in found.fetchall() if name != "names"]
+
+
+def test_the_types_of_rows_that_have_left_are_known_to_the_question_that_reads_them(biz):
+    biz.track.A(v="text")
+    with (
+        Business(biz.store.root, clock=biz.clock, worker=False) as other,
+        biz.store.engine.session() as before,
+    ):
+        seal_a_merge_that_was_not_seen(biz, other)
+        biz.track.A(v=1)
+        assert biz.track.A.count().by("v").run() == {"text": 1, 1: 1}
+        assert before.tail_types("event", "A", [("v",)], False) == {("v",): {"text"}}

@@ -175,7 +175,7 @@ class FunnelQuery(Query[Any]):
         return self._users("users", step)
 
     def dropped(self, step: int = 2) -> UsersQuery:
-        """The users who reached step 1 but not this one, and can't any more."""
+        """The users who reached step 1 but not this one, without those who are in progress to it."""
         return self._users("dropped", step)
 
     def in_progress(self, step: int = 2) -> UsersQuery:
