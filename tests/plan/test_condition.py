@@ -27,3 +27,20 @@ def test_every_other_error_of_a_function_is_the_callers(mixed):
         mixed.track.Seen.where(lambda e: len(e.n) > 1).count().run()
     with pytest.raises(TypeError, match="datetime"):
         mixed.track.Seen.where(lambda e: e.timestamp > "2024-01-01").count().run()
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ({"a": {"gte": 101}}, [1, 2]),
+        ({"a__gte": 101}, [1, 2]),
+        ({"a__gte": 101, "n": {"lt": 2}}, [1]),
+        ({"odd__in": {"eq": 7}}, [50]),
+        ({"odd__in": [6, 7]}, []),
+    ],
+)
+def test_a_mapping_takes_operators_as_keywords_do(mixed, given, found):
+    mixed.track.Seen({"n": 50, "odd__in": 7})
+    events = mixed.track.Seen.where(given).events().run()
+    assert sorted(event.n for event in events) == found
+    assert sorted(e.n for e in mixed.track.Seen.where(**given).events().run()) == found

@@ -276,14 +276,12 @@ def conditions(given: Iterable[Any], keywords: Mapping[str, Any], tz: ZoneInfo |
             found.append(_condition(item))
     for key, value in keywords.items():
         name, mark, operator = key.rpartition("__")
-        if mark and operator in OPERATORS and name:
-            found.append(compare(as_field(name), operator, value, tz))
-        elif mark and name and operator.islower() and operator.isalpha() and not key.startswith("__"):
+        known = operator in OPERATORS or key.startswith("__")
+        if mark and name and not known and operator.islower() and operator.isalpha():
             raise InvalidQuery(
                 f"unknown operator {operator!r} on {name!r}: use one of {', '.join(OPERATORS)}"
             )
-        else:
-            found.extend(_of_pair(key, value, tz))
+        found.extend(_of_pair(key, value, tz))
     if len(found) == 1:
         return found[0]
     return And(tuple(found))
@@ -297,6 +295,11 @@ def _of_mapping(given: Mapping[Any, Any], tz: ZoneInfo | None) -> Iterable[Condi
 
 
 def _of_pair(name: str, value: Any, tz: ZoneInfo | None) -> Iterable[Condition]:
+    """`amount=1`, `amount__gte=1`, `amount={"gte": 1}`; the last is how to name what ends like an operator."""
+    before, _, operator = name.rpartition("__")
+    if before and operator in OPERATORS and not isinstance(value, Mapping):
+        yield compare(as_field(before), operator, value, tz)
+        return
     field = as_field(name)
     if isinstance(value, Mapping):
         if not value:
