@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from bizcode import AlreadyExists, Business, InvalidQuery, ManualClock, this
+from bizcode import AlreadyExists, Business, InvalidQuery, InvalidTime, ManualClock, this
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 
@@ -188,6 +188,14 @@ def test_joins_match_every_pair_within_the_bound(shop):
         sum(1 for r in rows if r[1] == "o"),
         sum(1 for r in rows if r[1] == "p"),
     )
+
+
+def test_a_stream_that_is_to_begin_at_no_time_is_not_there(shop):
+    biz, _ = shop
+    stream = biz.stream.track.P.to.track.Q.named("s")
+    with pytest.raises(InvalidTime):
+        stream.start(since="bogus")
+    assert biz.stream.list().run() == []
 
 
 def test_a_retracted_record_leaves_the_open_window(shop):

@@ -258,6 +258,8 @@ class Pipeline(Awaited):
         """
         self._check()
         name = self._full_name()
+        if since not in (None, "now", "start"):
+            self.store.engine.range_start(since)
         spark = on_spark(self, engine)
         text = self._text()
         with self.store.log.transaction() as tx:
