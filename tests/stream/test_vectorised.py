@@ -181,3 +181,16 @@ def test_what_a_record_has_of_its_own_is_the_same_by_range(monkeypatch, form, na
     one, many = asked(10**9), asked(1)
     assert text(one[0]) == text(many[0]) == text(many[1]) == text(one[1])
     assert one[0]
+
+
+@pytest.mark.parametrize("at_least", [1, 10**9])
+def test_a_range_has_nothing_from_before_the_time_that_the_stream_began_at(monkeypatch, at_least):
+    monkeypatch.setattr(consuming, "RANGE_FROM", at_least)
+    got = []
+    with Business(":memory:", clock=ManualClock(START), worker=False) as biz:
+        for minute in (10, 30, 31, 90):
+            biz.track.Tick({"n": 1}, at=START + timedelta(minutes=minute))
+        hourly = biz.stream.track.Tick.window.tumbling("1h").aggregate(n=biz.count())
+        hourly.to(lambda e: got.append(e.n)).named("s").start(since=START + timedelta(minutes=20))
+        biz.drain()
+    assert got == [2]

@@ -159,10 +159,10 @@ class Runtime:
         self._moved = True
 
     @property
-    def beginning(self) -> tuple[int, int]:
-        """The position up to which nothing came in, and the time before which nothing did."""
+    def beginning(self) -> tuple[int, int | None]:
+        """The position up to which nothing came in, and the time before which nothing did, if there is one."""
         after, since = self.state.get("begun") or (0, None)
-        return after, NEVER if since is None else since
+        return after, since
 
     def reach(self, watermark: int) -> None:
         """The watermark is there; it never goes back."""
@@ -263,13 +263,13 @@ class Runtime:
         first = next(iter(self.operators), None)
         row = None if first is None and not self._written else self.store.stored_at(position)
         after, since = self.beginning
-        if row is None or position <= after or row.time < since:
-            return
-        if not self.pipeline.source.pattern.wants(row):
+        pattern = replace(self.pipeline.source.pattern, since=since)
+        if row is None or position <= after or not pattern.wants(row):
             return
 
         def left(low: int, high: int, stage: int | None = first) -> Iterator[Element]:
-            for other in between(self.store, self.pipeline.source.pattern, max(low, since), high, after, at):
+            least = low if since is None else max(low, since)
+            for other in between(self.store, pattern, least, high, after, at):
                 yield from self.before(self.element(other), stage or 0)
 
         for n, sink in self._written:

@@ -39,7 +39,7 @@ class Vectorised:
 
     def batch(self, unit: UnitOfWork, after: int, until: int) -> bool:
         """The records after one position and up to another; False where they must be taken one by one."""
-        if not self.take(after, until, live=True):
+        if not self.take(after, until, live=True, since=self._runtime.beginning[1]):
             return False
         self._runtime.finish(unit, until)
         return True
