@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from bizcode import Business, ManualClock, this
 from bizcode.consume import consumer as consuming
+from bizcode.stream import feed
 
 START = datetime(2024, 3, 30, 22, tzinfo=UTC)
 
@@ -194,3 +195,30 @@ def test_a_range_has_nothing_from_before_the_time_that_the_stream_began_at(monke
         hourly.to(lambda e: got.append(e.n)).named("s").start(since=START + timedelta(minutes=20))
         biz.drain()
     assert got == [2]
+
+
+@pytest.mark.parametrize("seal", [False, True])
+def test_an_object_among_keys_and_values_does_not_stop_a_stream_that_is_behind(monkeypatch, seal):
+    def asked(at_least):
+        monkeypatch.setattr(consuming, "RANGE_FROM", at_least)
+        monkeypatch.setattr(feed, "RANGE_FROM", at_least)
+        found = []
+        with Business(":memory:", clock=ManualClock(START + timedelta(days=1)), worker=False) as biz:
+            biz.stream.track.Tick.key_by("k").window.tumbling("1h").aggregate(
+                n=biz.count(), first=biz.first("v")
+            ).to(lambda e: found.append(dict(e))).named("s").start()
+            windows = biz.stream.track.Tick.key_by("k").window.tumbling("1h").aggregate(n=biz.count())
+            biz.view.define("seen", source=windows, compute=dict(n=biz.sum("n")))
+            for n, given in enumerate([{"k": 1, "v": 2}, {"k": {"a": 1}, "v": 1}, {"k": 1, "v": {"b": 2}}]):
+                biz.track.Tick(given, at=START + timedelta(minutes=n))
+            if seal:
+                biz.store.segments.seal()
+            biz.drain()
+            biz.clock.advance("2h")
+            biz.drain()
+            assert biz.dead_letters.list().run() == []
+            return found, [dict(row) for row in windows.run().run()], biz.view.seen.get().run()[0].n
+
+    one, many = asked(10**9), asked(1)
+    assert one == many
+    assert (len(one[0]), len(one[1]), one[2]) == (2, 2, 3)

@@ -14,7 +14,7 @@ from ..errors import InvalidQuery
 from .fields import Field
 from .sql import identifier, pointer
 
-__all__ = ["ColumnPiece", "JsonPiece", "Piece", "candidates", "of_objects"]
+__all__ = ["ColumnPiece", "HoldsObjects", "JsonPiece", "Piece", "candidates", "of_objects"]
 
 NUMBERS = frozenset(("int", "double"))
 _SQL = {"bool": "BOOLEAN", "int": "BIGINT", "double": "DOUBLE", "text": "VARCHAR", "json": "VARCHAR"}
@@ -72,10 +72,14 @@ def _json_typed(column: str, path: tuple[str, ...], type: str) -> str:
     return f"CASE WHEN json_type({column}, {where}) IN ({names}) THEN {value} END"
 
 
-def of_objects(path: tuple[str, ...]) -> InvalidQuery:
+class HoldsObjects(InvalidQuery):
+    """A value was asked for where objects are."""
+
+
+def of_objects(path: tuple[str, ...]) -> HoldsObjects:
     """What is raised where a value is asked for and objects are found."""
     name = ".".join(path)
-    return InvalidQuery(f"{name} holds objects: name one of their fields, like {name}.name")
+    return HoldsObjects(f"{name} holds objects: name one of their fields, like {name}.name")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import orjson
 from ..engine import Session
 from ..engine.relation import VALUE, Column
 from ..plan import predicates
+from ..plan.access import HoldsObjects
 from ..plan.condition import And, Condition
 from ..plan.fields import Field
 from ..plan.sql import Parameters
@@ -200,7 +201,10 @@ def read(
     if not chosen:
         return _nothing(plan)
     parameters = Parameters()
-    relation = session.relation(chosen[0], columns, parameters, (after, until))
+    try:
+        relation = session.relation(chosen[0], columns, parameters, (after, until))
+    except HoldsObjects:
+        return None
     others = ", ".join(name for name in columns if name not in ("p", "t"))
     sql = f"SELECT p, epoch_us(t) AS t, {others} FROM ({relation.sql})"
     cursor = session.cursor.cursor()

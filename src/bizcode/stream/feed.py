@@ -117,10 +117,10 @@ class Feed:
         self._begin()
         self._gone = {int(key) for key, _ in self._store.log.scan("retracted")}
 
-    def _rows(self, head: int, all: bool = True) -> Iterator[Stored]:
-        """The records after the position and up to another, with retractions; or those only."""
+    def _rows(self, head: int, all: bool = True, after: int | None = None) -> Iterator[Stored]:
+        """The records after a position (None: where this is) and up to another, with retractions; or those only."""
         pattern, store = self._pattern, self._store
-        after = self.position
+        after = self.position if after is None else after
         kinds = {*pattern.kinds, SYSTEM} if all else {SYSTEM}
         names = None if pattern.names is None else {*pattern.names, "retract"}
         while after < head:
@@ -183,14 +183,19 @@ class Feed:
             self._gone |= taken_back
         if self._columns is not None and head - self.position >= RANGE_FROM:
             for after in range(self.position, head, RANGE):
-                self._columns.take(after, min(head, after + RANGE), live=False)
+                until = min(head, after + RANGE)
+                if not self._columns.take(after, until, live=False):
+                    self._one_by_one(self._rows(until, after=after))
                 self._tell()
         else:
-            for row in self._rows(head):
-                if row.kind != SYSTEM and row.position not in self._gone and self._pattern.wants(row):
-                    self._runtime.take(row)
-                    self._runtime.advance()
+            self._one_by_one(self._rows(head))
         self._tell()
+
+    def _one_by_one(self, rows: Iterator[Stored]) -> None:
+        for row in rows:
+            if row.kind != SYSTEM and row.position not in self._gone and self._pattern.wants(row):
+                self._runtime.take(row)
+                self._runtime.advance()
 
     def _result(self, element: Element) -> None:
         for former in element.ids[1:]:

@@ -109,16 +109,16 @@ def over_history(pipeline: Pipeline, since: Any) -> list[Any]:
     """The final results over everything up to now, or from `since` on; sinks are left out."""
     store = pipeline.store
     found: list[Element] = []
-    runtime = Runtime(pipeline, None, found.append, sinks=False)
     low = None if since in (None, "start") else store.engine.range_start(since)
     unit = UnitOfWork(store.log)
     token = unit.enter()
     try:
         plan = columnar(pipeline)
-        if plan is None:
+        runtime = Runtime(pipeline, None, found.append, sinks=False)
+        if plan is None or not _in_ranges(store, Vectorised(runtime, plan), low):
+            found.clear()
+            runtime = Runtime(pipeline, None, found.append, sinks=False)
             _one_by_one(runtime, low)
-        else:
-            _in_ranges(store, Vectorised(runtime, plan), low)
         runtime.advance(2**62)
     finally:
         unit.leave(token)
@@ -138,11 +138,14 @@ def _one_by_one(runtime: Runtime, low: int | None) -> None:
                 runtime.advance()
 
 
-def _in_ranges(store: Store, vectorised: Vectorised, low: int | None) -> None:
+def _in_ranges(store: Store, vectorised: Vectorised, low: int | None) -> bool:
+    """Take all of history; False where that can't be done by range."""
     store.log.flush()
     head = store.log.head()
-    for after in range(0, head, RANGE):
+    return all(
         vectorised.take(after, min(head, after + RANGE), live=False, since=low)
+        for after in range(0, head, RANGE)
+    )
 
 
 def _history(store: Store) -> Iterator[list[Stored]]:
