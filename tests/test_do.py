@@ -85,6 +85,33 @@ def test_a_function_as_a_filter_is_asked_of_all_that_the_block_sees(biz):
         assert [step.count for step in funnel.run()] == [2, 1]
 
 
+def test_retractions_and_merges_of_the_block_are_seen_by_it_alone_until_its_end(biz, other):
+    first = biz.track.A(user_id="anon")
+    for name in "AB":
+        biz.track[name](user_id="u1")
+    biz.identify("u2", "u1")
+
+    def seen(by):
+        funnel = by.track.funnel(["A", "B"])
+        return by.track.A.count().by("user").run(), funnel.users(2).run(), funnel.run().steps[0].count
+
+    before = ({"anon": 1, "u1": 1}, ["u1"], 2)
+    assert seen(biz) == before
+    with biz.do():
+        biz.identify("u1", "u9")
+        biz.track.B(user_id="anon")
+        assert seen(biz) == ({"anon": 1, "u9": 1}, ["anon", "u9"], 2)
+        biz.identify("anon", "u9")
+        assert seen(biz) == ({"u9": 2}, ["u9"], 1)
+        assert biz.track.B.count().by("user").run() == {"u9": 2}
+        biz.retract(first.id)
+        assert seen(biz) == ({"u9": 1}, ["u9"], 1)
+        biz.unidentify("u1")
+        assert seen(biz) == ({"u1": 1}, ["u1"], 1)
+        assert seen(other) == before
+    assert seen(biz) == seen(other) == ({"u1": 1}, ["u1"], 1)
+
+
 def test_a_nested_one_joins(biz, other):
     with biz.do():
         biz.track.A()

@@ -27,6 +27,7 @@ from ..segments import Segment, SegmentStore
 from ..unit import current
 from . import rows, tail
 from .facts import Facts
+from .pending import seen_from_inside
 from .relation import Column, Relation, build
 from .tail import Tail, View
 
@@ -168,7 +169,6 @@ class Session:
         self.tz = engine.tz
         self.store_id = engine.log.store_id
         self.place = engine.segments.place
-        self.merges = view.merges
         self.pending: list[Stored] = []
         self.pending_table = "pending"
         self._ranges: dict[int, when.Range] = {}
@@ -178,6 +178,8 @@ class Session:
         if unit is not None and unit.drafts:
             self.pending = tail.stored_drafts(unit.drafts)
             self._load_pending()
+            self.view = seen_from_inside(engine.tail, view, self.pending, cursor)
+        self.merges = self.view.merges
 
     def _load_pending(self) -> None:
         columns = ", ".join(f'"{name}" {type}' for name, type in tail._COLUMNS)

@@ -112,7 +112,9 @@ class Facts:
             self._take(self._connection, f'SELECT "user" AS u FROM {view.table} WHERE {between}')
             self._until = view.head
         if view.identity != self._merged:
-            self._take(self._connection, f'SELECT "user" AS u FROM {session.merges}')
+            # A transaction's own merges lie with its cursor.
+            cursor = session.cursor if session.pending else self._connection
+            self._take(cursor, f'SELECT "user" AS u FROM {session.merges}')
             self._merged = view.identity
         if session.pending:
             self._take(session.cursor, f'SELECT "user" AS u FROM {session.pending_table}')

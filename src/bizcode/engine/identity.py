@@ -49,6 +49,13 @@ class Identity:
         """Every merge as (alias, user)."""
         return list(self._edges.values())
 
+    def copy(self) -> Identity:
+        """The same merges, to go on with apart."""
+        made = Identity()
+        # Sets of members are replaced and never changed.
+        made._edges, made._name, made._members = dict(self._edges), dict(self._name), dict(self._members)
+        return made
+
     def load(self, pairs: list[tuple[str, bytes]]) -> None:
         """Begin again from the kept merges: the state space "merge", key = position."""
         self._edges = {}

@@ -18,16 +18,18 @@ class SharedTable:
         connection: by which it is changed.
         name: what its tables are called, numbered from the second on.
         columns: their SQL.
+        temporary: whether only this connection has them.
     """
 
-    def __init__(self, connection: Any, name: str, columns: str) -> None:
+    def __init__(self, connection: Any, name: str, columns: str, *, temporary: bool = False) -> None:
         self._connection = connection
         self._base = name
         self._number = 1
         self._readers: Counter[str] = Counter()
         self.name = name
         """The table of now."""
-        connection.execute(f"CREATE TABLE {name} ({columns})")
+        self._create = "CREATE TEMP TABLE" if temporary else "CREATE TABLE"
+        connection.execute(f"{self._create} {name} ({columns})")
 
     def enter(self, name: str) -> None:
         """A query begins to read a table."""
@@ -52,6 +54,6 @@ class SharedTable:
         number = self._number + 1
         name = f"{self._base}_{number}"
         self._connection.execute(
-            f"CREATE TABLE {name} AS SELECT * FROM {self.name} WHERE {condition}", values
+            f"{self._create} {name} AS SELECT * FROM {self.name} WHERE {condition}", values
         )
         self._number, self.name = number, name

@@ -17,12 +17,14 @@ from ..segments import Catalog, SegmentStore
 from .identity import Identity
 from .shared import SharedTable
 
-__all__ = ["PENDING", "Tail", "View", "retracted_key"]
+__all__ = ["MERGES", "PENDING", "Tail", "View", "retracted_key"]
 
 PENDING = 2**62
 """Positions from here on are records of an open transaction."""
 
 RECENT = 256
+
+MERGES = 'alias VARCHAR, "user" VARCHAR'
 
 _COLUMNS = (
     ("position", "BIGINT"),
@@ -95,7 +97,7 @@ class Tail:
         self._probes: dict[tuple[str, str | None, tuple[str, ...]], tuple[int, set[str]]] = {}
         columns = ", ".join(f'"{name}" {type}' for name, type in _COLUMNS)
         self._rows = SharedTable(connection, f"{schema}.tail", columns)
-        self._merges = SharedTable(connection, f"{schema}.merged", 'alias VARCHAR, "user" VARCHAR')
+        self._merges = SharedTable(connection, f"{schema}.merged", MERGES)
 
     def release(self, view: View) -> None:
         """The query that followed has ended."""
@@ -164,6 +166,11 @@ class Tail:
     def user(self, id: str) -> str:
         """The name under which an id counts."""
         return self._identity.user(id)
+
+    def identity(self) -> Identity:
+        """A copy of the merges of now."""
+        with self._lock:
+            return self._identity.copy()
 
     def _restart(self, reader: Reader, erased: bytes) -> None:
         """Begin again from the kept state: something was erased, or system records were sealed unseen."""
