@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bizcode import BizError
+from bizcode import BizError, StorageError
 
 
 @pytest.mark.parametrize("given", [5, None, "View", b"View", {"event": "View"}, [5], [{"event": "View"}, {}]])
@@ -26,3 +26,14 @@ def test_a_tag_may_have_the_name_of_an_argument(biz, name):
     biz.measure.seen.increment(1, **{name: "x"})
     for metric in (biz.measure.price, biz.measure.level, biz.measure.seen):
         assert metric.events().run()[0].data == {name: "x"}
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_what_is_read_on_after_the_close_says_that_it_was_closed(biz, named):
+    biz.track.batch({"event": "A", "user": f"u{n}"} for n in range(20_100))
+    query = biz.track.funnel(["A"]).users() if named else biz.track.A.events()
+    begun = iter(query)
+    next(begun)
+    biz.close()
+    with pytest.raises(StorageError, match="closed"):
+        list(begun)

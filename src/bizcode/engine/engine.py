@@ -147,6 +147,8 @@ def _explained(error: Exception) -> Exception:
         text = str(error)
         if type(error).__name__ == "InterruptException":
             return error
+        if type(error).__name__ == "ConnectionException" or "No open result set" in text:
+            return StorageError("the business was closed while a question was being answered")
         if "arquet" in text or "IO Error" in text:
             return StorageError(f"a segment can't be read; `bizcode doctor` names it: {text.splitlines()[0]}")
     return error

@@ -22,7 +22,10 @@ class SharedTable:
     """
 
     def __init__(self, connection: Any, name: str, columns: str, *, temporary: bool = False) -> None:
+        import duckdb
+
         self._connection = connection
+        self._closed = duckdb.ConnectionException
         self._base = name
         self._number = 1
         self._readers: Counter[str] = Counter()
@@ -37,13 +40,11 @@ class SharedTable:
 
     def leave(self, name: str) -> None:
         """A query has ended."""
-        import duckdb
-
         self._readers[name] -= 1
         if not self._readers[name]:
             del self._readers[name]
             if name != self.name:
-                with contextlib.suppress(duckdb.ConnectionException):  # the store was closed in the meantime
+                with contextlib.suppress(self._closed):  # the store was closed in the meantime
                     self._connection.execute(f"DROP TABLE IF EXISTS {name}")
 
     def keep(self, condition: str, values: Sequence[Any] = ()) -> None:
