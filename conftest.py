@@ -3,9 +3,7 @@
 from importlib.util import find_spec
 
 _SPARK = [
-    "engine/spark/feed.py",
-    "engine/spark/pieces.py",
-    "engine/spark/streaming.py",
-    "stream/distributed.py",
+    *(f"engine/spark/{name}.py" for name in ("feed", "joins", "pieces", "streaming", "windows")),
+    *(f"stream/{name}.py" for name in ("distributed", "distributed_joins", "distributed_windows")),
 ]
 collect_ignore = [] if find_spec("pyspark") else [f"src/bizcode/{name}" for name in _SPARK]
