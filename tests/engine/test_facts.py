@@ -140,3 +140,15 @@ def test_users_of_a_moment_that_began_earlier_are_looked_at_though_later_rows_we
         biz.track.Q(user_id="cc")
         assert told_apart(biz, ["Q"])
         assert not engine.facts.hash_tells_users_apart(before, ["P"])
+
+
+def test_users_once_found_to_share_a_hash_share_it_whatever_comes_later(shop, monkeypatch):
+    monkeypatch.setattr(facts, "HASH", "length(u)")
+    shop.track.P(user_id="a")
+    shop.track.P(user_id="b")
+    shop.settle()
+    shop.track.Q(user_id="cc")
+    shop.settle()
+    shop.track.R(user_id="ddd")
+    assert not told_apart(shop)
+    assert not told_apart(shop)

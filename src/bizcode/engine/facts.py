@@ -98,8 +98,6 @@ class Facts:
         for segment in segments:
             self._take(self._connection, f'SELECT "user" AS u FROM {_read(session, [segment])}')
             self._files.add(segment.file)
-            if self._many:
-                return
 
     def _take_rows(self, session: Session) -> None:
         """The names that no file has."""
@@ -121,6 +119,8 @@ class Facts:
 
     def _take(self, cursor: Any, users: str) -> None:
         """Note the names that aren't known yet."""
+        if self._many or self._shared:
+            return  # the names are gone: what comes now can't be compared with them
         found = f"SELECT {HASH} AS h, u FROM ({users}) WHERE u IS NOT NULL GROUP BY u"
         cursor.execute(
             f"CREATE OR REPLACE TEMP TABLE more AS SELECT * FROM ({found}) ANTI JOIN {self._names} USING (h, u)"
