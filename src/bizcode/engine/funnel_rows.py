@@ -165,11 +165,11 @@ class Rows:
             packed = ", ".join(f"{name} := {name}" for name in self.properties)
             shown.append(f"arg_min(struct_pack({packed}), k){until} AS properties")
         starts = f"SELECT {', '.join(shown)} FROM {self.starts} GROUP BY u"
-        hashed = [] if self.hashed else [f"{facts.HASH} AS h"]
+        kept = "*" if self.hashed else f"*, {facts.HASH} AS h"
         if len(self._flags) == 1:
-            return f"SELECT *{''.join(f', {h}' for h in hashed)} FROM ({starts})"
+            return f"SELECT {kept} FROM ({starts})"
         later = f"SELECT u, {', '.join(firsts[1:])} FROM {self.later} GROUP BY u"
-        return f"SELECT {', '.join(['*', *hashed])} FROM ({starts}) FULL JOIN ({later}) USING (u)"
+        return f"SELECT {kept} FROM ({starts}) FULL JOIN ({later}) USING (u)"
 
     def _packing(self) -> tuple[int, int, int, int, str]:
         """(first time, first position, bits of a position, microseconds of a unit of time, type of the key), the

@@ -66,7 +66,7 @@ def _attempts(rows: Rows, wanted: list[int]) -> list[str]:
     kept += [f"{p}_1 := a.{p}" for p in rows.properties]
     kept += [f"{p}_{m} := b.{p}_{m}" for p in rows.properties for m in wanted]
     attempt = f"b.{rows.user} AS user_, b.level, a.k, struct_pack({', '.join(kept)}) AS attempt"
-    starts = f"(SELECT {', '.join([key, 'k', *rows.properties])} FROM {rows.begun})"
+    begun = f"(SELECT {', '.join([key, 'k', *rows.properties])} FROM {rows.begun})"
     ends = " UNION ALL ".join(_end(rows, m) for m in range(2, count + 1))
     properties = "".join(f", arg_min_null({p}, a.k) AS {p}" for p in rows.properties)
     named = ", ".join(f"a.{name}" for name in (rows.user, *rows.hold))
@@ -77,7 +77,6 @@ def _attempts(rows: Rows, wanted: list[int]) -> list[str]:
         f"AS place FROM ends) WHERE place <= {LIKELY})",
     ]
     attempts = []
-    begun = starts
     for place in range(1, LIKELY + 1):
         chains = f"(SELECT * FROM likely WHERE place = {place})"
         if place > 1:
